@@ -1,0 +1,113 @@
+//! A payment that has passed every rule. Only `intake` builds one.
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+use super::{Account, Agent, CreditorReference, Lei, Money, PaymentId, SchemeName};
+
+/// The references a publisher gave; each is present only where it was well formed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct References {
+    /// `end_to_end_id`.
+    pub end_to_end_id: Option<Box<str>>,
+    /// `instruction_id`.
+    pub instruction_id: Option<Box<str>>,
+    /// `uetr`.
+    pub uetr: Option<Box<str>>,
+}
+
+/// Who bears the charges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChargeBearer {
+    /// The debtor.
+    Debt,
+    /// The creditor.
+    Cred,
+    /// Shared.
+    Shar,
+    /// As the service level says.
+    Slev,
+}
+
+/// A postal address; every part optional.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct PostalAddress {
+    /// Street, at most 70 characters.
+    pub street: Option<Box<str>>,
+    /// Building number, at most 16.
+    pub building: Option<Box<str>>,
+    /// Post code, at most 16.
+    pub post_code: Option<Box<str>>,
+    /// Town, at most 35.
+    pub town: Option<Box<str>>,
+    /// ISO 3166 alpha-2.
+    pub country: Option<Box<str>>,
+}
+
+/// Debtor or creditor.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Party {
+    /// 1 to 140 characters.
+    pub name: Option<Box<str>>,
+    /// Legal entity identifier.
+    pub lei: Option<Lei>,
+    /// Address.
+    pub address: Option<PostalAddress>,
+}
+
+/// What the payment is for.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Remittance {
+    /// 1 to 140 characters.
+    Unstructured(Box<str>),
+    /// An ISO 11649 reference.
+    Structured(CreditorReference),
+}
+
+// Personal data: the derived form would print it.
+macro_rules! redacted {
+    ($($name:ident),*) => { $(impl fmt::Debug for $name {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(concat!(stringify!($name), "(..)")) }
+    })* };
+}
+redacted!(PostalAddress, Party, Remittance);
+
+/// A payment that has passed every rule of its scheme.
+#[derive(Debug, Clone)]
+pub struct Payment {
+    /// Its identity.
+    pub payment_id: PaymentId,
+    /// Its scheme.
+    pub scheme: SchemeName,
+    /// Its references.
+    pub references: References,
+    /// What is to move.
+    pub amount: Money,
+    /// Who pays.
+    pub debtor: Option<Party>,
+    /// Who is paid.
+    pub creditor: Option<Party>,
+    /// From.
+    pub debtor_account: Account,
+    /// To.
+    pub creditor_account: Account,
+    /// The debtor's agent.
+    pub debtor_agent: Option<Agent>,
+    /// The creditor's agent.
+    pub creditor_agent: Option<Agent>,
+    /// Who bears the charges.
+    pub charge_bearer: Option<ChargeBearer>,
+    /// `requested_execution_date` as sent, `YYYY-MM-DD`.
+    pub execution_date: Option<jiff::civil::Date>,
+    /// The first instant after the requested date in the scheme's zone: settled from here on is `late`.
+    pub late_from: Option<Timestamp>,
+    /// Not to be submitted at or after this instant.
+    pub expires_at: Option<Timestamp>,
+    /// ISO 20022 category purpose.
+    pub category_purpose: Option<Box<str>>,
+    /// ISO 20022 purpose.
+    pub purpose: Option<Box<str>>,
+    /// What it is for.
+    pub remittance: Option<Remittance>,
+}
