@@ -143,7 +143,7 @@ impl fmt::Debug for Fingerprint {
 }
 
 /// A store's random identity, written into the consumer's metadata by `provision`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StoreId(uuid::Uuid);
 
 impl StoreId {
