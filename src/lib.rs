@@ -1,3 +1,3 @@
 #![doc = "Acquit"]
 pub mod domain;
-
+pub mod telemetry;

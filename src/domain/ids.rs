@@ -218,3 +218,19 @@ impl RailRef {
         &self.0
     }
 }
+
+impl SchemeName {
+    /// Stands for the scheme of an event whose subject has none that is well formed.
+    #[must_use]
+    pub fn unread() -> Self {
+        Self("unread".into())
+    }
+}
+
+impl OrderKey {
+    /// Stands for the order key of an event whose subject has none that is well formed.
+    #[must_use]
+    pub fn unread() -> Self {
+        Self("unread".into())
+    }
+}

@@ -11,7 +11,5 @@ pub use ids::{
     EventId, Fingerprint, Invalid, LaneName, OrderKey, PaymentId, RailKey, RailRef, SchemeName, StoreId, StreamName,
 };
 pub use money::{Currency, Decimal, Money};
-pub use outcome::{
-    Answer, Code, DeadReason, Finding, NotSent, Outcome, Reason, RefusedBy, Rejected, Settled, millis,
-};
+pub use outcome::{Answer, Code, DeadReason, Finding, NotSent, Outcome, Reason, RefusedBy, Rejected, Settled, millis};
 pub use payment::{ChargeBearer, Party, Payment, PostalAddress, References, Remittance};

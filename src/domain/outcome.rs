@@ -144,7 +144,9 @@ impl DeadReason {
             Self::Unreadable(reason) => format!("{}: {}", reason.path, reason.text),
             Self::Conflict => "this payment_id was used before with other content".to_owned(),
             Self::Poison { starts } => format!("handling was started {starts} times and never ended"),
-            Self::Exhausted { attempts } => format!("retry budget used up after {attempts} attempts, none reached a rail"),
+            Self::Exhausted { attempts } => {
+                format!("retry budget used up after {attempts} attempts, none reached a rail")
+            }
         }
     }
 }

@@ -1,0 +1,234 @@
+//! A lane's durable consumer: bound, never created or changed. It knows whether the consumer on the server is still
+//! the one it was, because an acknowledgement is known to the broker by its stream sequence alone: sent to a
+//! recreated consumer it would settle somebody else's event.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use super::{ApiError, Broker, ConsumerInfo, StreamInfo, Wire};
+use crate::domain::StreamName;
+
+/// Whether answers may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// Grows each time stream or consumer turns out to be another one.
+    era: u64,
+    /// The connection's epoch at the last verification; `None` where there is doubt.
+    verified: Option<u64>,
+}
+
+/// What the last verification found.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    pub(crate) stream: StreamInfo,
+    pub(crate) consumer: ConsumerInfo,
+}
+
+/// The numbers of a verification that every delivery and pull needs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    /// The stream's creation time, in milliseconds since the Unix epoch.
+    pub(crate) created_ms: i64,
+    /// How long the broker waits for an answer.
+    pub(crate) ack_wait: Duration,
+    /// The largest message of the stream, in bytes.
+    pub(crate) largest: u64,
+    /// The largest batch a pull may ask for.
+    pub(crate) max_batch: u32,
+    /// How many events may be un-acknowledged over all workers.
+    pub(crate) max_ack_pending: u64,
+}
+
+/// The largest message where the stream sets no bound: the body's own, and its headers.
+const LARGEST: u64 = 80 * 1024;
+
+impl Terms {
+    fn of(facts: &Facts) -> Self {
+        let positive = |n: i64| u64::try_from(n).ok().filter(|n| *n > 0);
+        Self {
+            created_ms: facts.stream.created.as_millisecond(),
+            ack_wait: facts.consumer.ack_wait(),
+            largest: Some(facts.stream.number("max_msg_size")).filter(|n| *n > 0).unwrap_or(LARGEST),
+            max_batch: positive(facts.consumer.number("max_batch"))
+                .and_then(|n| u32::try_from(n).ok())
+                .unwrap_or(u32::MAX),
+            max_ack_pending: positive(facts.consumer.number("max_ack_pending")).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// Why a consumer cannot be verified.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum VerifyError {
+    /// The broker did not answer, or refused.
+    #[error("{0}")]
+    Api(#[from] ApiError),
+    /// Stream or consumer was recreated; held deliveries are void now.
+    #[error("{what} was recreated")]
+    Recreated {
+        /// `stream` or `consumer`.
+        what: &'static str,
+    },
+}
+
+/// The event may no longer be answered for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stale {
+    /// Stream or consumer is another one now.
+    Recreated,
+    /// The time is up.
+    Deadline,
+}
+
+struct Shared {
+    stream: StreamName,
+    name: String,
+    standing: watch::Sender<Standing>,
+    facts: RwLock<Option<(Facts, Terms)>>,
+    /// The highest consumer sequence seen since the last verification.
+    top: AtomicU64,
+}
+
+/// A handle on a bound consumer.
+#[derive(Clone)]
+pub(crate) struct Consumer<W> {
+    broker: Broker<W>,
+    shared: Arc<Shared>,
+}
+
+impl<W: Wire> Broker<W> {
+    /// Binds to a consumer of the payments stream. It is not asked about yet: see [`Consumer::verify`].
+    pub(crate) fn bind(&self, name: &str) -> Consumer<W> {
+        let shared = Shared {
+            stream: self.streams.payments.clone(),
+            name: name.to_owned(),
+            standing: watch::Sender::new(Standing { era: 1, verified: None }),
+            facts: RwLock::default(),
+            top: AtomicU64::new(0),
+        };
+        Consumer { broker: self.clone(), shared: Arc::new(shared) }
+    }
+}
+
+impl<W: Wire> Consumer<W> {
+    pub(crate) fn broker(&self) -> &Broker<W> {
+        &self.broker
+    }
+
+    pub(super) fn wire(&self) -> &W {
+        &self.broker.wire
+    }
+
+    pub(crate) fn stream(&self) -> &StreamName {
+        &self.shared.stream
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    pub(super) fn era(&self) -> u64 {
+        self.shared.standing.borrow().era
+    }
+
+    /// Notes a delivery's consumer sequence; false where it does not grow, as after a recreation.
+    pub(super) fn advances(&self, consumer_seq: u64) -> bool {
+        self.shared.top.fetch_max(consumer_seq, Ordering::Relaxed) < consumer_seq
+    }
+
+    /// What the last verification found.
+    pub(crate) fn facts(&self) -> Option<Facts> {
+        let facts = self.shared.facts.read().unwrap_or_else(PoisonError::into_inner);
+        facts.as_ref().map(|(facts, _)| facts.clone())
+    }
+
+    /// Events not yet delivered, as last seen.
+    pub(crate) fn facts_pending(&self) -> u64 {
+        let facts = self.shared.facts.read().unwrap_or_else(PoisonError::into_inner);
+        facts.as_ref().map_or(0, |(facts, _)| facts.consumer.num_pending)
+    }
+
+    /// What the hot path needs of the last verification.
+    pub(crate) fn terms(&self) -> Option<Terms> {
+        let facts = self.shared.facts.read().unwrap_or_else(PoisonError::into_inner);
+        facts.as_ref().map(|(_, terms)| *terms)
+    }
+
+    /// Something was said that makes the consumer's identity doubtful: nothing is answered until it is verified.
+    pub(crate) fn doubt(&self) {
+        self.shared.standing.send_if_modified(|standing| standing.verified.take().is_some());
+    }
+
+    /// Whether answers and pulls may go out now.
+    pub(crate) fn is_verified(&self) -> bool {
+        let epoch = { self.broker.wire.link().borrow().clone() };
+        epoch.connected && self.shared.standing.borrow().verified == Some(epoch.epoch)
+    }
+
+    /// Asks the broker who stream and consumer are, and compares with what was known.
+    pub(crate) async fn verify(&self) -> Result<Facts, VerifyError> {
+        let epoch = self.broker.wire.link().borrow().epoch;
+        let stream = self.broker.stream_info(self.shared.stream.as_str()).await;
+        let stream = stream.inspect_err(|_| self.doubt())?;
+        let consumer = self.broker.consumer_info(self.shared.stream.as_str(), &self.shared.name).await;
+        let consumer = consumer.inspect_err(|_| self.doubt())?;
+        let new = Facts { stream, consumer };
+        let old = {
+            let mut facts = self.shared.facts.write().unwrap_or_else(PoisonError::into_inner);
+            facts.replace((new.clone(), Terms::of(&new)))
+        };
+        let changed = old.and_then(|(old, _)| {
+            if old.stream.created != new.stream.created {
+                Some("stream")
+            } else if old.consumer.created != new.consumer.created {
+                Some("consumer")
+            } else {
+                None
+            }
+        });
+        if changed.is_some() || self.shared.standing.borrow().verified != Some(epoch) {
+            // After a crash of an R1 server the sequence goes back for the same consumer too.
+            self.shared.top.store(0, Ordering::Relaxed);
+        }
+        self.shared.standing.send_modify(|standing| {
+            standing.verified = Some(epoch);
+            standing.era = standing.era.saturating_add(u64::from(changed.is_some()));
+        });
+        match changed {
+            Some(what) => Err(VerifyError::Recreated { what }),
+            None => Ok(new),
+        }
+    }
+
+    /// Waits until an answer for a delivery of `era` may be sent: connected, and the consumer verified on this very
+    /// connection. Cancel-safe.
+    pub(super) async fn clear(&self, era: u64, deadline: Instant) -> Result<(), Stale> {
+        let mut standing = self.shared.standing.subscribe();
+        let mut link = self.broker.wire.link();
+        loop {
+            let (now, connection) = (*standing.borrow_and_update(), link.borrow_and_update().clone());
+            if now.era != era {
+                return Err(Stale::Recreated);
+            }
+            if Instant::now() >= deadline {
+                return Err(Stale::Deadline);
+            }
+            if connection.connected && now.verified == Some(connection.epoch) {
+                return Ok(());
+            }
+            let changed = async {
+                tokio::select! {
+                    one = standing.changed() => one.is_ok(),
+                    other = link.changed() => other.is_ok(),
+                }
+            };
+            if !timeout_at(deadline, changed).await.unwrap_or(false) {
+                return Err(Stale::Deadline);
+            }
+        }
+    }
+}

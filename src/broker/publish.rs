@@ -1,0 +1,391 @@
+//! The two publications that must be confirmed: an outcome before its event is acknowledged, a dead letter before its
+//! original is terminated. A PubAck counts only if it names the expected stream and a sequence: with no stream on a
+//! subject, any subscriber that answers JSON would pass for one.
+
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::topology::ErrorBody;
+use super::{AckUnknown, ApiError, Broker, Delivery, Outgoing, Wire, WireError};
+use crate::domain::{EventId, Outcome, PaymentId, Reason, RefusedBy, Rejected, Settled, StreamName, millis};
+use crate::store::{Condemned, Recorded};
+use crate::telemetry::step::{Step, at};
+
+/// How long a publication waits for its PubAck.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
+/// JetStream's error for a wrong expected sequence: something is stored under this subject already.
+const WRONG_LAST_SEQUENCE: u64 = 10_071;
+
+/// Why a publication is not confirmed. In every case the event stays un-acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// No PubAck: it may be stored or not. Publishing again under the same id is safe.
+    #[error("no confirmation: {0}")]
+    Unconfirmed(WireError),
+    /// The broker refuses: stream full, message too large, permission.
+    #[error("refused: {description} (error {code})")]
+    Refused {
+        /// JetStream's error code.
+        code: u64,
+        /// Its words.
+        description: String,
+    },
+    /// Something answered that is not the expected stream.
+    #[error("the answer is not a confirmation of stream {expected}")]
+    NotTheStream {
+        /// The stream that should have answered.
+        expected: String,
+    },
+    /// Another body is stored under this dead letter's subject.
+    #[error("another message is stored as {subject}")]
+    Collision {
+        /// The dead letter's subject.
+        subject: String,
+    },
+}
+
+/// Proof that an outcome is durable in the store and that its event has a PubAck.
+#[must_use]
+pub(crate) struct Announced {
+    event: EventId,
+}
+
+impl Announced {
+    pub(super) fn event(&self) -> &EventId {
+        &self.event
+    }
+}
+
+/// A delivery whose dead letter is confirmed: the only one that can be terminated.
+#[must_use]
+pub(crate) struct Buried<W> {
+    delivery: Delivery<W>,
+    code: &'static str,
+}
+
+impl<W: Wire> Buried<W> {
+    /// Removes the original from the consumer. Safe at any time now: the dead letter is stored.
+    pub(crate) async fn terminate(self) -> Result<(), AckUnknown> {
+        at(Step::BeforeTerm);
+        self.delivery.terminate(self.code).await
+    }
+}
+
+#[derive(Deserialize)]
+struct PubAck {
+    #[serde(default)]
+    stream: String,
+    #[serde(default)]
+    seq: u64,
+    #[serde(default)]
+    duplicate: bool,
+    error: Option<ErrorBody>,
+}
+
+#[expect(private_bounds, reason = "the wire is ours")]
+impl<W: Wire> Broker<W> {
+    /// Publishes an outcome event and waits for its PubAck. At least once: a repeat has the same message id.
+    pub(crate) async fn announce(
+        &self,
+        proof: Recorded,
+        traceparent: Option<&str>,
+    ) -> Result<Announced, (PublishError, Recorded)> {
+        at(Step::BeforeOutcome);
+        let (subject, id, body) = describe(proof.outcome());
+        match self.publish(subject, &id, body, traceparent, &self.streams.outcomes).await {
+            Ok(_) => Ok(Announced { event: proof.event().clone() }),
+            Err(error) => Err((error, proof)),
+        }
+    }
+
+    /// Stores the dead letter of a condemned event, tells of it, and returns what may be terminated.
+    pub(crate) async fn bury(
+        &self,
+        delivery: Delivery<W>,
+        proof: Condemned,
+        worker: &str,
+    ) -> Result<Buried<W>, (PublishError, Delivery<W>, Condemned)> {
+        let buried = match self.store_dead_letter(&delivery, &proof, worker).await {
+            Ok(()) => self.tell_of_dead_letter(&delivery, &proof).await,
+            Err(error) => Err(error),
+        };
+        match buried {
+            Ok(()) => Ok(Buried { delivery, code: proof.reason().code().as_str() }),
+            Err(error) => Err((error, delivery, proof)),
+        }
+    }
+
+    async fn store_dead_letter(
+        &self,
+        delivery: &Delivery<W>,
+        proof: &Condemned,
+        worker: &str,
+    ) -> Result<(), PublishError> {
+        let subject = format!("payments.dead.{}", delivery.event().token());
+        let headers = dead_letter_headers(delivery, proof, worker, &subject, &self.streams.dead_letters);
+        let out =
+            Outgoing { subject: subject.clone().into(), headers: Some(headers), payload: delivery.payload().clone() };
+        let stored_before = match self.confirmed(out, &self.streams.dead_letters).await {
+            Ok(ack) => ack.duplicate,
+            Err(PublishError::Refused { code: WRONG_LAST_SEQUENCE, .. }) => true,
+            Err(error) => return Err(error),
+        };
+        if !stored_before {
+            return Ok(());
+        }
+        // Either this very dead letter, stored before a crash, or an id somebody else has used up: look.
+        match self.last_on(self.streams.dead_letters.as_str(), &subject).await {
+            Ok(stored) if Sha256::digest(&stored.payload) == Sha256::digest(delivery.payload()) => Ok(()),
+            Ok(_) => Err(PublishError::Collision { subject }),
+            Err(ApiError::NotFound { .. } | ApiError::Unreadable { .. }) => Err(PublishError::Collision { subject }),
+            Err(ApiError::Wire { cause, .. }) => Err(PublishError::Unconfirmed(cause)),
+            Err(ApiError::Refused { code, description }) => Err(PublishError::Refused { code, description }),
+        }
+    }
+
+    async fn tell_of_dead_letter(&self, delivery: &Delivery<W>, proof: &Condemned) -> Result<(), PublishError> {
+        let Some(payment_id) = proof.payment_id() else { return Ok(()) };
+        let Some((scheme, key)) = delivery.subject_tokens() else { return Ok(()) };
+        let event = delivery.event();
+        let reason = Reason::new(proof.reason().code(), "", proof.reason().text());
+        let body = DeadLettered {
+            contract: 1,
+            payment_id,
+            status: "dead-lettered",
+            scheme: scheme.as_str(),
+            lane: proof.lane().as_str(),
+            reasons: &[reason],
+            dead_letter: &format!("payments.dead.{}", event.token()),
+            requested_at: Millis(delivery.requested_at()),
+            dead_lettered_at: Millis(proof.at()),
+        };
+        let subject = format!("payments.dead-lettered.{scheme}.{key}");
+        let id = format!("{payment_id}:dead-lettered:{}.{}", event.created_ms, event.sequence);
+        let trace = delivery.header("traceparent");
+        self.publish(subject, &id, to_json(&body), trace, &self.streams.outcomes).await.map(drop)
+    }
+
+    async fn publish(
+        &self,
+        subject: String,
+        id: &str,
+        payload: Bytes,
+        traceparent: Option<&str>,
+        stream: &StreamName,
+    ) -> Result<PubAck, PublishError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(async_nats::header::NATS_MESSAGE_ID, id);
+        if let Some(trace) = traceparent.filter(|t| is_header_value(t)) {
+            headers.insert("traceparent", trace);
+        }
+        self.confirmed(Outgoing { subject: subject.into(), headers: Some(headers), payload }, stream).await
+    }
+
+    async fn confirmed(&self, out: Outgoing, stream: &StreamName) -> Result<PubAck, PublishError> {
+        let reply = self.wire.request(out, PUBLISH_TIMEOUT).await.map_err(PublishError::Unconfirmed)?;
+        let not_the_stream = || PublishError::NotTheStream { expected: stream.to_string() };
+        let ack: PubAck = serde_json::from_slice(&reply.payload).map_err(|_| not_the_stream())?;
+        if let Some(error) = ack.error {
+            return Err(PublishError::Refused { code: error.err_code, description: error.description });
+        }
+        if ack.stream != stream.as_str() || ack.seq == 0 { Err(not_the_stream()) } else { Ok(ack) }
+    }
+
+    /// Publishes any message and waits for the PubAck of `stream`; for operators' tools. Gives the sequence, and
+    /// whether the broker knew the id already.
+    ///
+    /// # Errors
+    /// See [`PublishError`].
+    pub async fn publish_confirmed(
+        &self,
+        subject: &str,
+        id: &str,
+        headers: &[(String, String)],
+        payload: Bytes,
+        stream: &StreamName,
+    ) -> Result<(u64, bool), PublishError> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers.iter().filter(|(n, v)| is_header_name(n) && is_header_value(v)) {
+            map.append(name.as_str(), value.as_str());
+        }
+        map.insert(async_nats::header::NATS_MESSAGE_ID, id);
+        let out = Outgoing { subject: subject.to_owned().into(), headers: Some(map), payload };
+        self.confirmed(out, stream).await.map(|ack| (ack.seq, ack.duplicate))
+    }
+}
+
+fn dead_letter_headers<W: Wire>(
+    delivery: &Delivery<W>,
+    proof: &Condemned,
+    worker: &str,
+    subject: &str,
+    stream: &StreamName,
+) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in delivery.headers().map(super::topology::header_pairs).unwrap_or_default() {
+        if !is_header_name(&name) || !is_header_value(&value) {
+            continue;
+        }
+        // The broker acts on `Nats-` headers: the original's expectations would fail or fool this publication.
+        if name.to_ascii_lowercase().starts_with("nats-") {
+            headers.append(format!("Acquit-Orig-{name}").as_str(), value.as_str());
+        } else if !name.to_ascii_lowercase().starts_with("acquit-") || name == "Acquit-Contract" {
+            headers.append(name.as_str(), value.as_str());
+        }
+    }
+    let event = delivery.event();
+    headers.insert("Acquit-Code", proof.reason().code().as_str());
+    headers.insert("Acquit-Reason", proof.reason().text());
+    headers.insert("Acquit-Subject", delivery.subject());
+    headers.insert("Acquit-Stream", event.stream.as_str());
+    headers.insert("Acquit-Stream-Created", event.created_ms.to_string());
+    headers.insert("Acquit-Sequence", event.sequence.to_string());
+    headers.insert("Acquit-First-Seen", millis(proof.first_seen()));
+    headers.insert("Acquit-Attempts", proof.attempts().to_string());
+    headers.insert("Acquit-Worker", worker);
+    headers.insert(async_nats::header::NATS_MESSAGE_ID, subject);
+    headers.insert(async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
+    headers.insert(async_nats::header::NATS_EXPECTED_STREAM, stream.as_str());
+    headers
+}
+
+/// What the protocol allows in a header value: anything on one line.
+fn is_header_value(value: &str) -> bool {
+    !value.contains(['\r', '\n'])
+}
+
+fn is_header_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && b != b':')
+}
+
+#[derive(Serialize)]
+struct DeadLettered<'a> {
+    contract: u8,
+    payment_id: &'a PaymentId,
+    status: &'static str,
+    scheme: &'a str,
+    lane: &'a str,
+    reasons: &'a [Reason],
+    dead_letter: &'a str,
+    requested_at: Millis,
+    dead_lettered_at: Millis,
+}
+
+#[derive(Serialize)]
+struct SettledBody<'a> {
+    contract: u8,
+    payment_id: &'a str,
+    status: &'static str,
+    scheme: &'a str,
+    lane: &'a str,
+    rail: &'a str,
+    rail_ref: &'a str,
+    amount: Amount,
+    end_to_end_id: Option<&'a str>,
+    instruction_id: Option<&'a str>,
+    uetr: Option<&'a str>,
+    requested_at: Millis,
+    settled_at: Millis,
+    late: bool,
+    attempts: u32,
+}
+
+#[derive(Serialize)]
+struct Amount {
+    currency: &'static str,
+    value: String,
+}
+
+#[derive(Serialize)]
+struct RejectedBody<'a> {
+    contract: u8,
+    payment_id: &'a str,
+    status: &'static str,
+    by: RefusedBy,
+    scheme: &'a str,
+    lane: &'a str,
+    reasons: &'a [Reason],
+    end_to_end_id: Option<&'a str>,
+    instruction_id: Option<&'a str>,
+    uetr: Option<&'a str>,
+    requested_at: Millis,
+    rejected_at: Millis,
+}
+
+/// An instant in RFC 3339, UTC, three decimals.
+struct Millis(Timestamp);
+
+impl Serialize for Millis {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:.3}", self.0))
+    }
+}
+
+fn to_json(body: &impl Serialize) -> Bytes {
+    // Serializing strings and numbers into memory cannot fail; an empty body would be seen by every consumer.
+    Bytes::from(serde_json::to_vec(body).unwrap_or_default())
+}
+
+/// Subject, message id and body of an outcome event (`CONTRACT` 2).
+fn describe(outcome: &Outcome) -> (String, String, Bytes) {
+    match outcome {
+        Outcome::Settled(settled) => (
+            format!("payments.settled.{}.{}", settled.scheme, settled.order_key),
+            format!("{}:settled", settled.payment_id),
+            to_json(&settled_body(settled)),
+        ),
+        Outcome::Rejected(rejected) => {
+            let id = match rejected.by {
+                RefusedBy::Rail => format!("{}:rejected", rejected.payment_id),
+                RefusedBy::Rules => {
+                    let event = &rejected.event;
+                    format!("{}:rejected:{}.{}", rejected.payment_id, event.created_ms, event.sequence)
+                }
+            };
+            let subject = format!("payments.rejected.{}.{}", rejected.scheme, rejected.order_key);
+            (subject, id, to_json(&rejected_body(rejected)))
+        }
+    }
+}
+
+fn settled_body(settled: &Settled) -> SettledBody<'_> {
+    SettledBody {
+        contract: 1,
+        payment_id: settled.payment_id.as_str(),
+        status: "settled",
+        scheme: settled.scheme.as_str(),
+        lane: settled.lane.as_str(),
+        rail: &settled.rail,
+        rail_ref: settled.rail_ref.as_str(),
+        amount: Amount { currency: settled.amount.currency().code(), value: settled.amount.value() },
+        end_to_end_id: settled.references.end_to_end_id.as_deref(),
+        instruction_id: settled.references.instruction_id.as_deref(),
+        uetr: settled.references.uetr.as_deref(),
+        requested_at: Millis(settled.requested_at),
+        settled_at: Millis(settled.settled_at),
+        late: settled.late,
+        attempts: settled.attempts,
+    }
+}
+
+fn rejected_body(rejected: &Rejected) -> RejectedBody<'_> {
+    RejectedBody {
+        contract: 1,
+        payment_id: rejected.payment_id.as_str(),
+        status: "rejected",
+        by: rejected.by,
+        scheme: rejected.scheme.as_str(),
+        lane: rejected.lane.as_str(),
+        reasons: &rejected.reasons,
+        end_to_end_id: rejected.references.end_to_end_id.as_deref(),
+        instruction_id: rejected.references.instruction_id.as_deref(),
+        uetr: rejected.references.uetr.as_deref(),
+        requested_at: Millis(rejected.requested_at),
+        rejected_at: Millis(rejected.rejected_at),
+    }
+}

@@ -1,0 +1,410 @@
+//! The metrics: every name with its help, its labels and its buckets, in one place. Handles are looked up once per
+//! lane; each series starts at zero so that a rate over the first event is right.
+
+use std::time::Duration;
+
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+
+use crate::domain::Code;
+
+/// Upper bounds of every duration histogram, in seconds.
+pub(super) const SECONDS: [f64; 19] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5,
+    10.0,
+];
+/// Upper bounds of the age histogram, in seconds: an outage makes ages of hours.
+pub(super) const AGES: [f64; 12] = [0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0];
+/// Upper bounds of the group-size histogram, in requests.
+pub(super) const SIZES: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+/// The one histogram of ages.
+pub(super) const AGE: &str = "acquit_message_age_seconds";
+/// The one histogram of sizes.
+pub(super) const GROUP: &str = "acquit_store_group_size";
+
+/// How an event ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finished {
+    Settled,
+    Rejected,
+    Duplicate,
+    DeadLettered,
+    /// Handed back with a delay.
+    Retried,
+    /// Dropped without an answer to the broker; it comes back after `ack_wait`.
+    Abandoned,
+}
+
+/// Why a lane does not pull.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Paused {
+    /// The settlement breaker.
+    Settlement,
+    /// Outcome events get no confirmation.
+    Outcomes,
+    /// Dead letters get no confirmation.
+    DeadLetters,
+    /// The parked budget is full.
+    Parked,
+    /// No connection, no consumer, or not verified since it changed.
+    Broker,
+    /// The worker's clock is off.
+    Clock,
+    /// An operator said so.
+    Operator,
+    /// Shutting down.
+    Drain,
+}
+
+impl Paused {
+    pub(crate) const ALL: [Paused; 8] = [
+        Self::Settlement,
+        Self::Outcomes,
+        Self::DeadLetters,
+        Self::Parked,
+        Self::Broker,
+        Self::Clock,
+        Self::Operator,
+        Self::Drain,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Settlement => "settlement",
+            Self::Outcomes => "outcomes",
+            Self::DeadLetters => "dead_letters",
+            Self::Parked => "parked",
+            Self::Broker => "broker",
+            Self::Clock => "clock",
+            Self::Operator => "operator",
+            Self::Drain => "drain",
+        }
+    }
+}
+
+const FINISHED: [(Finished, &str); 6] = [
+    (Finished::Settled, "settled"),
+    (Finished::Rejected, "rejected"),
+    (Finished::Duplicate, "duplicate"),
+    (Finished::DeadLettered, "dead_lettered"),
+    (Finished::Retried, "retried"),
+    (Finished::Abandoned, "abandoned"),
+];
+
+/// The handles of one lane.
+pub(crate) struct LaneMetrics {
+    lane: String,
+    received_first: Counter,
+    received_again: Counter,
+    finished: [Counter; 6],
+    took: [Histogram; 6],
+    age: Histogram,
+    judging: Histogram,
+    settling_ok: Histogram,
+    settling_lost: Histogram,
+    settle_ok: Counter,
+    settle_lost: Counter,
+    ack_ok: Counter,
+    ack_unknown: Counter,
+    ack_took: Histogram,
+    nak_ok: Counter,
+    nak_unknown: Counter,
+    term_ok: Counter,
+    term_unknown: Counter,
+    beat_ok: Counter,
+    beat_unknown: Counter,
+    bury_failed: Counter,
+    pub(crate) in_flight: Gauge,
+    pub(crate) in_flight_limit: Gauge,
+    pub(crate) pulls_outstanding: Gauge,
+    pub(crate) pending: Gauge,
+    pub(crate) ack_pending: Gauge,
+    pub(crate) redelivered: Gauge,
+    pub(crate) oldest_unacked: Gauge,
+    pub(crate) scaling_pressure: Gauge,
+    last_delivery: Gauge,
+    last_settlement: Gauge,
+}
+
+/// What was sent about a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AckKind {
+    Ack,
+    Nak,
+    Term,
+    InProgress,
+}
+
+impl LaneMetrics {
+    pub(crate) fn new(lane: &str, stream: &str, consumer: &str) -> Self {
+        zero_lane(lane);
+        let lane = lane.to_owned();
+        let received = |delivery: &'static str| {
+            counter!("acquit_messages_received_total", "lane" => lane.clone(), "stream" => stream.to_owned(),
+                "consumer" => consumer.to_owned(), "delivery" => delivery)
+        };
+        let ack = |kind: &'static str, result: &'static str| counter!("acquit_acks_total", "lane" => lane.clone(), "kind" => kind, "result" => result);
+        let requests = |outcome: &'static str| counter!("acquit_settlement_requests_total", "lane" => lane.clone(), "outcome" => outcome);
+        let settling = |outcome: &'static str| histogram!("acquit_settlement_duration_seconds", "lane" => lane.clone(), "outcome" => outcome);
+        Self {
+            received_first: received("first"),
+            received_again: received("redelivery"),
+            finished: FINISHED
+                .map(|(_, name)| counter!("acquit_messages_finished_total", "lane" => lane.clone(), "outcome" => name)),
+            took: FINISHED.map(
+                |(_, name)| histogram!("acquit_processing_duration_seconds", "lane" => lane.clone(), "outcome" => name),
+            ),
+            age: histogram!(AGE, "lane" => lane.clone()),
+            judging: histogram!("acquit_validation_duration_seconds", "lane" => lane.clone()),
+            settling_ok: settling("success"),
+            settling_lost: settling("lost"),
+            settle_ok: requests("success"),
+            settle_lost: requests("lost"),
+            ack_ok: ack("ack", "ok"),
+            ack_unknown: ack("ack", "unknown"),
+            ack_took: histogram!("acquit_ack_duration_seconds", "lane" => lane.clone(), "kind" => "ack"),
+            nak_ok: ack("nak", "ok"),
+            nak_unknown: ack("nak", "unknown"),
+            term_ok: ack("term", "ok"),
+            term_unknown: ack("term", "unknown"),
+            beat_ok: ack("in_progress", "ok"),
+            beat_unknown: ack("in_progress", "unknown"),
+            bury_failed: counter!("acquit_dead_letter_publish_failures_total", "lane" => lane.clone()),
+            in_flight: gauge!("acquit_messages_in_flight", "lane" => lane.clone()),
+            in_flight_limit: gauge!("acquit_in_flight_limit", "lane" => lane.clone()),
+            pulls_outstanding: gauge!("acquit_pulls_outstanding", "lane" => lane.clone()),
+            pending: gauge!("acquit_consumer_pending_messages", "lane" => lane.clone()),
+            ack_pending: gauge!("acquit_consumer_ack_pending_messages", "lane" => lane.clone()),
+            redelivered: gauge!("acquit_consumer_redelivered_messages", "lane" => lane.clone()),
+            oldest_unacked: gauge!("acquit_oldest_unacked_age_seconds", "lane" => lane.clone()),
+            scaling_pressure: gauge!("acquit_scaling_pressure", "lane" => lane.clone()),
+            last_delivery: gauge!("acquit_last_delivery_timestamp_seconds", "lane" => lane.clone()),
+            last_settlement: gauge!("acquit_last_settlement_timestamp_seconds", "lane" => lane.clone()),
+            lane,
+        }
+    }
+
+    pub(crate) fn received(&self, first: bool, age: Duration, at_s: f64) {
+        if first {
+            self.received_first.increment(1)
+        } else {
+            self.received_again.increment(1)
+        }
+        self.age.record(age);
+        self.last_delivery.set(at_s);
+    }
+
+    pub(crate) fn finished(&self, how: Finished, took: Duration, at_s: f64) {
+        for ((kind, _), (count, time)) in FINISHED.iter().zip(self.finished.iter().zip(&self.took)) {
+            if *kind == how {
+                count.increment(1);
+                time.record(took);
+            }
+        }
+        if how == Finished::Settled {
+            self.last_settlement.set(at_s);
+        }
+    }
+
+    pub(crate) fn judged(&self, took: Duration) {
+        self.judging.record(took);
+    }
+
+    pub(crate) fn settlement(&self, served: bool, took: Duration) {
+        if served {
+            self.settle_ok.increment(1);
+            self.settling_ok.record(took);
+        } else {
+            self.settle_lost.increment(1);
+            self.settling_lost.record(took);
+        }
+    }
+
+    pub(crate) fn answered(&self, kind: AckKind, ok: bool, took: Duration) {
+        let count = match (kind, ok) {
+            (AckKind::Ack, true) => &self.ack_ok,
+            (AckKind::Ack, false) => &self.ack_unknown,
+            (AckKind::Nak, true) => &self.nak_ok,
+            (AckKind::Nak, false) => &self.nak_unknown,
+            (AckKind::Term, true) => &self.term_ok,
+            (AckKind::Term, false) => &self.term_unknown,
+            (AckKind::InProgress, true) => &self.beat_ok,
+            (AckKind::InProgress, false) => &self.beat_unknown,
+        };
+        count.increment(1);
+        if kind == AckKind::Ack {
+            self.ack_took.record(took);
+        }
+    }
+
+    pub(crate) fn validation_failed(&self, code: Code) {
+        counter!("acquit_validation_failures_total", "lane" => self.lane.clone(), "reason" => code.as_str())
+            .increment(1);
+    }
+
+    pub(crate) fn dead_lettered(&self, code: Code) {
+        counter!("acquit_dead_letters_total", "lane" => self.lane.clone(), "reason" => code.as_str()).increment(1);
+    }
+
+    pub(crate) fn bury_failed(&self) {
+        self.bury_failed.increment(1);
+    }
+
+    pub(crate) fn retried(&self, reason: &'static str) {
+        counter!("acquit_retries_total", "lane" => self.lane.clone(), "reason" => reason).increment(1);
+    }
+
+    pub(crate) fn pull_error(&self, reason: &'static str) {
+        counter!("acquit_pull_errors_total", "lane" => self.lane.clone(), "reason" => reason).increment(1);
+    }
+
+    pub(crate) fn paused(&self, why: Paused, is: bool) {
+        gauge!("acquit_pulls_paused", "lane" => self.lane.clone(), "reason" => why.name()).set(f64::from(u8::from(is)));
+    }
+
+    pub(crate) fn paused_for(&self, why: Paused, seconds: u64) {
+        counter!("acquit_paused_seconds_total", "lane" => self.lane.clone(), "reason" => why.name()).increment(seconds);
+    }
+
+    pub(crate) fn breaker(&self, breaker: &'static str, state: &'static str) {
+        for name in BREAKER_STATES {
+            gauge!("acquit_breaker_state", "lane" => self.lane.clone(), "breaker" => breaker, "state" => name)
+                .set(f64::from(u8::from(name == state)));
+        }
+    }
+
+    pub(crate) fn breaker_changed(&self, breaker: &'static str, from: &'static str, to: &'static str) {
+        counter!("acquit_breaker_transitions_total", "lane" => self.lane.clone(), "breaker" => breaker, "from" => from,
+            "to" => to)
+        .increment(1);
+        self.breaker(breaker, to);
+    }
+
+    pub(crate) fn breaker_call(&self, breaker: &'static str, result: &'static str) {
+        counter!("acquit_breaker_calls_total", "lane" => self.lane.clone(), "breaker" => breaker, "result" => result)
+            .increment(1);
+    }
+}
+
+/// The breaker's states as metric labels.
+pub(crate) const BREAKER_STATES: [&str; 4] = ["closed", "open", "half_open", "ramping"];
+/// The breakers of a lane as metric labels.
+pub(crate) const BREAKERS: [&str; 3] = ["settlement", "outcomes", "dead_letters"];
+
+fn zero_lane(lane: &str) {
+    for code in Code::ALL {
+        for name in ["acquit_validation_failures_total", "acquit_dead_letters_total"] {
+            counter!(name, "lane" => lane.to_owned(), "reason" => code.as_str()).increment(0);
+        }
+    }
+    for why in Paused::ALL {
+        gauge!("acquit_pulls_paused", "lane" => lane.to_owned(), "reason" => why.name()).set(0.0);
+        counter!("acquit_paused_seconds_total", "lane" => lane.to_owned(), "reason" => why.name()).increment(0);
+    }
+    for breaker in BREAKERS {
+        for result in ["ok", "fail"] {
+            counter!("acquit_breaker_calls_total", "lane" => lane.to_owned(), "breaker" => breaker, "result" => result)
+                .increment(0);
+        }
+    }
+}
+
+/// Process-wide gauges and counters.
+pub(crate) struct Process {
+    pub(crate) connected: Gauge,
+    pub(crate) reconnects: Counter,
+    pub(crate) log_bytes: Gauge,
+    pub(crate) unknown: Gauge,
+    group: Histogram,
+    commit: Histogram,
+}
+
+impl Process {
+    pub(crate) fn new() -> Self {
+        Self {
+            connected: gauge!("acquit_nats_connected"),
+            reconnects: counter!("acquit_nats_reconnects_total"),
+            log_bytes: gauge!("acquit_store_log_bytes"),
+            unknown: gauge!("acquit_settlement_unknown"),
+            group: histogram!(GROUP),
+            commit: histogram!("acquit_store_commit_duration_seconds"),
+        }
+    }
+
+    pub(crate) fn group(&self, size: u32, took: Duration) {
+        self.group.record(f64::from(size));
+        self.commit.record(took);
+    }
+
+    /// What falls short of production durability: 1 where it does.
+    pub(crate) fn shortfall(&self, reason: &'static str, is: bool) {
+        gauge!("acquit_durability_shortfall", "reason" => reason).set(f64::from(u8::from(is)));
+    }
+}
+
+/// Says what every metric means.
+pub(super) fn describe() {
+    for (name, help) in COUNTERS {
+        describe_counter!(*name, *help);
+    }
+    for (name, help) in GAUGES {
+        describe_gauge!(*name, *help);
+    }
+    for (name, help) in HISTOGRAMS {
+        describe_histogram!(*name, *help);
+    }
+    gauge!("acquit_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+}
+
+const COUNTERS: &[(&str, &str)] = &[
+    ("acquit_messages_received_total", "Deliveries taken from the broker."),
+    ("acquit_messages_finished_total", "Deliveries that came to an end, by how."),
+    ("acquit_validation_failures_total", "Events that broke a rule, by the leading code."),
+    ("acquit_settlement_requests_total", "Calls of the settlement route, by what became of them."),
+    ("acquit_acks_total", "Acknowledgements sent, by kind and whether the broker confirmed them."),
+    ("acquit_retries_total", "Deliveries handed back or tried again, by reason."),
+    ("acquit_dead_letters_total", "Dead letters confirmed, by code."),
+    ("acquit_dead_letter_publish_failures_total", "Dead letters that got no confirmation."),
+    ("acquit_breaker_transitions_total", "Changes of a breaker's state."),
+    ("acquit_breaker_calls_total", "Calls a breaker saw, by result; refusals count as ok."),
+    ("acquit_paused_seconds_total", "Seconds without pulls, by reason."),
+    ("acquit_nats_reconnects_total", "Connections to NATS after the first."),
+    ("acquit_pull_errors_total", "Pull requests that ended in an error, by reason."),
+];
+
+const GAUGES: &[(&str, &str)] = &[
+    ("acquit_build_info", "1, labelled with the version."),
+    ("acquit_messages_in_flight", "Events held."),
+    ("acquit_in_flight_limit", "Events that may be held."),
+    ("acquit_settlement_unknown", "Payments whose rail has not said what became of them."),
+    ("acquit_breaker_state", "1 for the state a breaker is in."),
+    ("acquit_pulls_paused", "1 where this reason keeps the lane from pulling."),
+    ("acquit_consumer_pending_messages", "Events not yet delivered, from consumer info."),
+    ("acquit_consumer_ack_pending_messages", "Events delivered and not acknowledged, from consumer info."),
+    (
+        "acquit_consumer_redelivered_messages",
+        "Events delivered more than once and not acknowledged, from consumer info.",
+    ),
+    ("acquit_last_delivery_timestamp_seconds", "Unix time of the last delivery."),
+    ("acquit_last_settlement_timestamp_seconds", "Unix time of the last settled payment."),
+    ("acquit_nats_connected", "1 while connected."),
+    ("acquit_pulls_outstanding", "Pull requests open at the server."),
+    ("acquit_store_log_bytes", "Size of the store's write-ahead log."),
+    (
+        "acquit_scaling_pressure",
+        "Backlog per free slot; 0 while the gate is shut, so that an outage does not scale out.",
+    ),
+    ("acquit_oldest_unacked_age_seconds", "Age of the oldest event that is not acknowledged."),
+    ("acquit_durability_shortfall", "1 where the set-up falls short of production durability, by reason."),
+];
+
+const HISTOGRAMS: &[(&str, &str)] = &[
+    (AGE, "From publishing to delivery."),
+    ("acquit_processing_duration_seconds", "From delivery to the end, by outcome."),
+    ("acquit_validation_duration_seconds", "Decoding and judging one event."),
+    ("acquit_settlement_duration_seconds", "One call of the settlement route."),
+    ("acquit_ack_duration_seconds", "From sending an acknowledgement to the broker's confirmation."),
+    ("acquit_store_commit_duration_seconds", "One group commit."),
+    (GROUP, "Requests in one group commit."),
+];

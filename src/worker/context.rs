@@ -1,0 +1,226 @@
+//! What every event of a lane shares.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::event::Event;
+use super::gate::{Gates, Watch};
+use super::keepalive::Keepalive;
+use super::lane::Lane;
+use super::slots::{Parked, Slots};
+use super::tries::Histories;
+use super::Guard;
+use crate::broker::{AckUnknown, Broker, Consumer, Delivery, Wire};
+use crate::domain::{EventId, OrderKey, SchemeName};
+use crate::intake::Decode;
+use crate::store::{Origin, Store, StoreLost};
+use crate::telemetry::Flow;
+use crate::telemetry::metrics::{AckKind, Finished, LaneMetrics, Paused};
+
+/// Counts of one lane since it started.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) received: AtomicU64,
+    pub(crate) settled: AtomicU64,
+    pub(crate) rejected: AtomicU64,
+    pub(crate) duplicates: AtomicU64,
+    pub(crate) dead_lettered: AtomicU64,
+    pub(crate) handed_back: AtomicU64,
+    /// Those among the handed back that were because the worker stopped.
+    pub(crate) returned_at_stop: AtomicU64,
+    pub(crate) abandoned: AtomicU64,
+}
+
+/// One lane at work.
+pub(super) struct Context<W: Wire, R> {
+    pub(super) lane: Lane,
+    pub(super) worker: Arc<str>,
+    pub(super) broker: Broker<W>,
+    pub(super) consumer: Consumer<W>,
+    pub(super) store: Store,
+    pub(super) rail: Option<Arc<R>>,
+    pub(super) decode: Arc<dyn Decode>,
+    pub(super) guard: Arc<dyn Guard>,
+    pub(super) gates: Arc<Gates>,
+    pub(super) slots: Arc<Slots>,
+    pub(super) parked: Parked,
+    pub(super) histories: Histories,
+    pub(super) keepalive: Arc<Keepalive<W>>,
+    pub(super) metrics: Arc<LaneMetrics>,
+    pub(super) poison_starts: u32,
+    /// Cancelled when pulls end: what waits for the gate is handed back.
+    pub(super) stop: CancellationToken,
+    pub(super) newer_contract: AtomicU32,
+    pub(super) tally: Tally,
+    pub(super) pulls_outstanding: AtomicU32,
+    pub(super) oldest_unacked_ms: AtomicI64,
+    /// Set where the subscription is to be made anew.
+    pub(super) rebuild: AtomicBool,
+    pub(super) first_pull: Mutex<Option<Instant>>,
+    pub(super) trouble: Mutex<Option<String>>,
+    pub(super) began: Instant,
+    /// Cancelled when the grace time is over: what is still in hand is dropped un-acknowledged.
+    pub(super) cut: CancellationToken,
+    last_delivery: Mutex<Instant>,
+    last_lost: Mutex<Option<Instant>>,
+}
+
+/// The parts a context is made of.
+pub(super) struct Parts<W: Wire, R> {
+    pub(super) lane: Lane,
+    pub(super) worker: Arc<str>,
+    pub(super) broker: Broker<W>,
+    pub(super) store: Store,
+    pub(super) rail: Option<Arc<R>>,
+    pub(super) decode: Arc<dyn Decode>,
+    pub(super) guard: Arc<dyn Guard>,
+    pub(super) gates: Arc<Gates>,
+    pub(super) metrics: Arc<LaneMetrics>,
+    pub(super) poison_starts: u32,
+    pub(super) stop: CancellationToken,
+}
+
+impl<W: Wire, R> Context<W, R> {
+    pub(super) fn new(parts: Parts<W, R>) -> Arc<Self> {
+        let Parts { lane, worker, broker, store, rail, decode, guard, gates, metrics, poison_starts, stop } = parts;
+        metrics.in_flight_limit.set(f64::from(lane.limits.slots));
+        Arc::new(Self {
+            consumer: broker.bind(&lane.consumer),
+            slots: Slots::new(lane.limits.slots, lane.limits.payload_bytes),
+            keepalive: Keepalive::new(Arc::clone(&metrics)),
+            parked: Parked::default(),
+            histories: Histories::default(),
+            newer_contract: AtomicU32::new(0),
+            tally: Tally::default(),
+            pulls_outstanding: AtomicU32::new(0),
+            oldest_unacked_ms: AtomicI64::new(0),
+            rebuild: AtomicBool::new(false),
+            first_pull: Mutex::new(None),
+            trouble: Mutex::new(None),
+            began: Instant::now(),
+            cut: CancellationToken::new(),
+            last_delivery: Mutex::new(Instant::now()),
+            last_lost: Mutex::new(None),
+            lane,
+            worker,
+            broker,
+            store,
+            rail,
+            decode,
+            guard,
+            gates,
+            metrics,
+            poison_starts,
+            stop,
+        })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.lane.name.as_str()
+    }
+
+    /// How long an event may be held: twice `ack_wait`, so that a healthy worker can have it.
+    pub(super) fn hold_until<S>(&self, event: &Event<S, W>) -> Instant {
+        let received = event.delivery().received();
+        received.checked_add(event.hold().ack_wait().saturating_mul(2)).unwrap_or(received)
+    }
+
+    /// The origin of an event that was not read; its subject's tokens where they are well formed.
+    pub(super) fn origin_of_unread(&self, delivery: &Delivery<W>) -> Origin {
+        let (scheme, order_key) = delivery.subject_tokens().map_or_else(|| (None, None), |(s, k)| (Some(s), Some(k)));
+        let tries = self.histories.of(delivery.event());
+        Origin {
+            event: delivery.event().clone(),
+            scheme: scheme.unwrap_or_else(SchemeName::unread),
+            order_key: order_key.unwrap_or_else(OrderKey::unread),
+            lane: self.lane.name.clone(),
+            requested_at: delivery.requested_at(),
+            delivery: delivery.delivered(),
+            breaker: self.gates.state(Watch::Settlement).name(),
+            history: tries.notes,
+        }
+    }
+
+    /// Counts what came of an answer to the broker.
+    pub(super) fn acknowledged(&self, kind: AckKind, id: &EventId, answer: Result<(), AckUnknown>, took: Duration) {
+        self.metrics.answered(kind, answer.is_ok(), took);
+        if let Err(unknown) = answer {
+            Flow::AckUnknown { lane: self.name(), event: &id.to_string(), detail: &unknown.to_string() }.emit();
+        }
+    }
+
+    /// Says that the store did not serve: once a second, not once an event.
+    pub(super) fn store_lost(&self, lost: &StoreLost) {
+        let mut last = self.last_lost.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| last.elapsed() >= Duration::from_secs(1)) {
+            *last = Some(Instant::now());
+            Flow::StoreLost { lane: self.name(), detail: &lost.to_string() }.emit();
+        }
+    }
+
+    /// Counts a delivery.
+    pub(super) fn took(&self, delivery: &Delivery<W>) {
+        self.tally.received.fetch_add(1, Ordering::Relaxed);
+        *self.last_delivery.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        let now = Timestamp::now();
+        let age = Duration::try_from(now.duration_since(delivery.requested_at())).unwrap_or_default();
+        self.metrics.received(delivery.delivered() <= 1, age, unix_seconds(now));
+    }
+
+    /// Counts the end of a delivery.
+    pub(super) fn finished(&self, how: Finished, took: Duration) {
+        let count = match how {
+            Finished::Settled => &self.tally.settled,
+            Finished::Rejected => &self.tally.rejected,
+            Finished::Duplicate => &self.tally.duplicates,
+            Finished::DeadLettered => &self.tally.dead_lettered,
+            Finished::Retried => &self.tally.handed_back,
+            Finished::Abandoned => &self.tally.abandoned,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        if how == Finished::Retried && self.stop.is_cancelled() {
+            self.tally.returned_at_stop.fetch_add(1, Ordering::Relaxed);
+        }
+        self.metrics.finished(how, took, unix_seconds(Timestamp::now()));
+    }
+
+    /// Since when nothing has been delivered.
+    pub(super) fn quiet_for(&self) -> Duration {
+        self.last_delivery.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    /// Starts the quiet time anew: the gate was shut, or the connection away.
+    pub(super) fn restart_quiet(&self) {
+        *self.last_delivery.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Events in hand.
+    pub(super) fn held(&self) -> u32 {
+        self.keepalive.held()
+    }
+
+    /// Age of the oldest un-acknowledged event, as last seen.
+    pub(super) fn oldest_age(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.oldest_unacked_ms.load(Ordering::Relaxed)).unwrap_or(0))
+    }
+
+    /// Connected, the consumer verified, the clocks agreeing. A shut breaker is no reason not to be ready.
+    pub(super) fn is_ready(&self) -> bool {
+        self.consumer.is_verified()
+            && ![Paused::Broker, Paused::Clock, Paused::Drain].into_iter().any(|why| self.gates.is_held(why))
+    }
+
+    /// Notes what keeps the consumer from being verified, in words for readiness.
+    pub(super) fn set_trouble(&self, what: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = what;
+    }
+}
+
+fn unix_seconds(at: Timestamp) -> f64 {
+    at.as_duration().as_secs_f64()
+}

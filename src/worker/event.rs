@@ -1,0 +1,253 @@
+//! An event in one worker's hands: a state and the delivery it belongs to, joined for good.
+//!
+//! The fields are private to this file and nothing here takes two events, so a proof cannot meet another event's
+//! delivery. Each transition consumes the event; the final ones have one way out, fixed by type.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task::JoinHandle;
+
+use crate::broker::{AckUnknown, Announced, Broker, Buried, Delay, Delivery, Hold, PublishError, Wire};
+use crate::domain::{Answer, DeadReason, EventId, Finding, PaymentId, SchemeName};
+use crate::intake::{Decode, Decoded, Instants, Judged, Raw, Rules, Unreadable};
+use crate::rails::Rail;
+use crate::store::{Concluded, Condemned, Doubt, Intent, NotCondemned, Origin, Recorded, Route, Stand, Store, StoreLost};
+
+/// The event has arrived; nothing is known of it.
+pub(super) struct Received;
+
+/// Identity and content are read, nothing is judged.
+pub(super) struct Read {
+    decoded: Decoded,
+    scheme: SchemeName,
+}
+
+/// The event is another worker's at the moment.
+pub(super) struct Elsewhere {
+    pub(super) until: Timestamp,
+}
+
+/// A payment that waits for a person; the event stays un-acknowledged.
+pub(super) struct ForPerson;
+
+/// An event: what is known of it, and the delivery that holds it.
+pub(super) struct Event<S, W> {
+    state: S,
+    held: Delivery<W>,
+}
+
+/// What stands for an event after the store was asked.
+pub(super) enum Opened<W> {
+    Final(Event<Recorded, W>),
+    Go(Event<Intent, W>),
+    Doubt(Event<Doubt, W>),
+    Condemned(Event<Condemned, W>),
+    Elsewhere(Event<Elsewhere, W>),
+}
+
+/// What stands after a rail's answer was stored.
+pub(super) enum Settled<W> {
+    Final(Event<Recorded, W>),
+    Released(Event<Received, W>),
+    Doubt(Event<Doubt, W>),
+    ForPerson(Event<ForPerson, W>),
+}
+
+impl<S, W: Wire> Event<S, W> {
+    pub(super) fn id(&self) -> &EventId {
+        self.held.event()
+    }
+
+    pub(super) fn delivery(&self) -> &Delivery<W> {
+        &self.held
+    }
+
+    pub(super) fn hold(&self) -> &Arc<Hold<W>> {
+        self.held.hold()
+    }
+
+    /// Gives the event back, to be delivered again after a delay. Any state may: nothing is claimed by it.
+    pub(super) async fn hand_back(self, after: Delay) -> Result<(), AckUnknown> {
+        self.held.hand_back(after).await
+    }
+
+    fn turn<T>(self, turn: impl FnOnce(S) -> T) -> Event<T, W> {
+        Event { state: turn(self.state), held: self.held }
+    }
+}
+
+impl<W: Wire> Event<Received, W> {
+    pub(super) fn received(held: Delivery<W>) -> Self {
+        Self { state: Received, held }
+    }
+
+    /// Reads identity and content.
+    pub(super) fn decode(self, decoder: &dyn Decode) -> Result<Event<Read, W>, Event<Unreadable, W>> {
+        let Self { state: Received, held } = self;
+        let Some((scheme, order_key)) = held.subject_tokens() else {
+            return Err(Event { state: bad_subject(), held });
+        };
+        let header = |name: &str| held.header(name);
+        let raw = Raw { scheme: &scheme, order_key: &order_key, header: &header, body: held.payload() };
+        match decoder.decode(raw) {
+            Ok(decoded) => Ok(Event { state: Read { decoded, scheme }, held }),
+            Err(state) => Err(Event { state, held }),
+        }
+    }
+
+    /// Stores that the event leaves as a dead letter although it was never read.
+    pub(super) async fn condemn(
+        self,
+        store: &Store,
+        origin: Origin,
+        why: DeadReason,
+    ) -> Result<Event<Condemned, W>, (NotCondemned, Self)> {
+        match store.condemn(origin, why, None).await {
+            Ok(state) => Ok(Event { state, held: self.held }),
+            Err(not) => Err((not, self)),
+        }
+    }
+}
+
+fn bad_subject() -> Unreadable {
+    use crate::domain::{Code, Reason};
+    let text = "the subject's scheme and order key must be 1 to 64 characters of A-Z, a-z, 0-9, '_' and '-'";
+    Unreadable::Malformed(Reason::new(Code::FF01, "", text))
+}
+
+impl<W: Wire> Event<Unreadable, W> {
+    /// Why it cannot be read.
+    pub(super) fn why(&self) -> &Unreadable {
+        &self.state
+    }
+
+    /// Back to a delivery that nothing is known of.
+    pub(super) fn forget(self) -> Event<Received, W> {
+        self.turn(|_| Received)
+    }
+}
+
+impl<W: Wire> Event<Read, W> {
+    /// Judges the content. Dates are judged at the broker's timestamp, so an outage over midnight rejects nobody.
+    pub(super) fn judge(self, rules: &Rules, now: Timestamp) -> Event<Judged, W> {
+        let at = Instants { requested_at: self.held.requested_at(), now };
+        self.turn(|Read { decoded, scheme }| rules.judge(decoded, &scheme, at))
+    }
+}
+
+impl<W: Wire> Event<Judged, W> {
+    pub(super) fn judged(&self) -> &Judged {
+        &self.state
+    }
+
+    /// Asks the store what stands; on the book route this settles.
+    pub(super) async fn open(
+        self,
+        store: &Store,
+        origin: Origin,
+        route: Route,
+    ) -> Result<Opened<W>, (StoreLost, Self)> {
+        let held = self.held;
+        match store.open(origin, self.state, route).await {
+            Ok(Stand::Final(state)) => Ok(Opened::Final(Event { state, held })),
+            Ok(Stand::Go(state)) => Ok(Opened::Go(Event { state, held })),
+            Ok(Stand::Doubt(state)) => Ok(Opened::Doubt(Event { state, held })),
+            Ok(Stand::Condemned(state)) => Ok(Opened::Condemned(Event { state, held })),
+            Ok(Stand::Elsewhere { until }) => Ok(Opened::Elsewhere(Event { state: Elsewhere { until }, held })),
+            Err((lost, _, judged)) => Err((lost, Event { state: *judged, held })),
+        }
+    }
+}
+
+impl<W: Wire> Event<Elsewhere, W> {
+    pub(super) fn until(&self) -> Timestamp {
+        self.state.until
+    }
+}
+
+impl<W: Wire> Event<Intent, W> {
+    /// Sends the payment to the rail, in a task of its own: from here on nothing may be dropped half way.
+    pub(super) fn submit<R: Rail>(self, rail: Arc<R>) -> (Event<Doubt, W>, JoinHandle<Answer>) {
+        let (order, doubt) = self.state.dispatch();
+        let call = tokio::spawn(async move { rail.submit(&order).await });
+        (Event { state: doubt, held: self.held }, call)
+    }
+}
+
+impl<W: Wire> Event<Doubt, W> {
+    pub(super) fn doubt(&self) -> &Doubt {
+        &self.state
+    }
+
+    /// Stores what the rail answered.
+    pub(super) async fn conclude(self, store: &Store, answer: Answer) -> Result<Settled<W>, (StoreLost, Self)> {
+        let held = self.held;
+        match store.conclude(self.state, answer).await {
+            Ok(Concluded::Final(state)) => Ok(Settled::Final(Event { state, held })),
+            Ok(Concluded::Released) => Ok(Settled::Released(Event { state: Received, held })),
+            Ok(Concluded::Doubt(state)) => Ok(Settled::Doubt(Event { state, held })),
+            Ok(Concluded::Held) => Ok(Settled::ForPerson(Event { state: ForPerson, held })),
+            Err((lost, state)) => Err((lost, Event { state, held })),
+        }
+    }
+
+    /// Stores what an inquiry found.
+    pub(super) async fn resume(
+        self,
+        store: &Store,
+        finding: Finding,
+        longest: Duration,
+    ) -> Result<Opened<W>, (StoreLost, Self)> {
+        let held = self.held;
+        match store.resume(self.state, finding, longest).await {
+            Ok(Stand::Final(state)) => Ok(Opened::Final(Event { state, held })),
+            Ok(Stand::Go(state)) => Ok(Opened::Go(Event { state, held })),
+            Ok(Stand::Doubt(state)) => Ok(Opened::Doubt(Event { state, held })),
+            Ok(Stand::Condemned(state)) => Ok(Opened::Condemned(Event { state, held })),
+            Ok(Stand::Elsewhere { until }) => Ok(Opened::Elsewhere(Event { state: Elsewhere { until }, held })),
+            Err((lost, state)) => Err((lost, Event { state, held })),
+        }
+    }
+}
+
+impl<W: Wire> Event<Recorded, W> {
+    pub(super) fn proof(&self) -> &Recorded {
+        &self.state
+    }
+
+    /// Publishes the outcome and waits for its PubAck.
+    pub(super) async fn announce(self, broker: &Broker<W>) -> Result<Event<Announced, W>, (PublishError, Self)> {
+        let Self { state, held } = self;
+        match broker.announce(state, held.header("traceparent")).await {
+            Ok(state) => Ok(Event { state, held }),
+            Err((error, state)) => Err((error, Event { state, held })),
+        }
+    }
+}
+
+impl<W: Wire> Event<Announced, W> {
+    /// The one way to acknowledge.
+    pub(super) async fn acknowledge(self) -> Result<(), AckUnknown> {
+        self.held.acknowledge(self.state).await
+    }
+}
+
+impl<W: Wire> Event<Condemned, W> {
+    pub(super) fn condemned(&self) -> &Condemned {
+        &self.state
+    }
+
+    pub(super) fn payment_id(&self) -> Option<&PaymentId> {
+        self.state.payment_id()
+    }
+
+    /// Stores the dead letter and waits for its PubAck; what comes back is the only thing that can be terminated.
+    pub(super) async fn bury(self, broker: &Broker<W>, worker: &str) -> Result<Buried<W>, (PublishError, Self)> {
+        match broker.bury(self.held, self.state, worker).await {
+            Ok(buried) => Ok(buried),
+            Err((error, held, state)) => Err((error, Event { state, held })),
+        }
+    }
+}

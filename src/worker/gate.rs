@@ -1,0 +1,300 @@
+//! A lane's gate: three breakers (settlement, outcome events, dead letters) and the plain reasons not to pull.
+//! The pull loop asks it for credit; an event asks it for a pass before each call that a breaker watches.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::resilience::{Breaker, BreakerPolicy, Call, Change, Gate, Permit, State};
+use crate::telemetry::Flow;
+use crate::telemetry::metrics::{LaneMetrics, Paused};
+
+/// Which calls a breaker watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Watch {
+    /// The store's book, or the rail.
+    Settlement,
+    /// PubAcks of outcome events.
+    Outcomes,
+    /// PubAcks of dead letters.
+    DeadLetters,
+}
+
+impl Watch {
+    pub(crate) const ALL: [Watch; 3] = [Self::Settlement, Self::Outcomes, Self::DeadLetters];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Settlement => "settlement",
+            Self::Outcomes => "outcomes",
+            Self::DeadLetters => "dead_letters",
+        }
+    }
+
+    fn paused(self) -> Paused {
+        match self {
+            Self::Settlement => Paused::Settlement,
+            Self::Outcomes => Paused::Outcomes,
+            Self::DeadLetters => Paused::DeadLetters,
+        }
+    }
+}
+
+/// What the pull loop may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Credit {
+    /// As much as there are slots.
+    Open,
+    /// This much more, counting what waits in hand.
+    Permits(u32),
+    /// Nothing; look again at `until` or when something changes.
+    Shut {
+        /// Why.
+        why: Paused,
+        /// When a breaker's open time ends.
+        until: Option<Instant>,
+    },
+}
+
+/// How often the settlement breaker opened and probed, for those who watch.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) opened: AtomicU64,
+    pub(crate) probes: AtomicU64,
+    pub(crate) pulls_while_open: AtomicU64,
+}
+
+/// The gate of one lane.
+pub(crate) struct Gates {
+    lane: String,
+    breakers: [Mutex<Breaker>; 3],
+    reasons: Mutex<BTreeMap<Paused, Instant>>,
+    waiting: AtomicU32,
+    changed: watch::Sender<u64>,
+    metrics: Arc<LaneMetrics>,
+    pub(crate) counts: Counts,
+}
+
+/// The right to make one watched call. Dropped unused, it goes back to its breaker.
+pub(crate) struct Pass {
+    gates: Arc<Gates>,
+    watch: Watch,
+    permit: Option<Permit>,
+    probe: bool,
+}
+
+impl Gates {
+    pub(crate) fn new(
+        lane: &str,
+        settlement: &BreakerPolicy,
+        publishing: &BreakerPolicy,
+        limit: NonZeroU32,
+        metrics: Arc<LaneMetrics>,
+    ) -> Arc<Self> {
+        for watch in Watch::ALL {
+            metrics.breaker(watch.name(), State::Closed.name());
+        }
+        let breaker = |policy: &BreakerPolicy| Mutex::new(Breaker::new(policy.clone(), limit));
+        Arc::new(Self {
+            lane: lane.to_owned(),
+            breakers: [breaker(settlement), breaker(publishing), breaker(publishing)],
+            reasons: Mutex::default(),
+            waiting: AtomicU32::new(0),
+            changed: watch::Sender::new(0),
+            metrics,
+            counts: Counts::default(),
+        })
+    }
+
+    /// What may be pulled now.
+    pub(crate) fn credit(&self, now: Instant) -> Credit {
+        if let Some(why) = self.reasons.lock().unwrap_or_else(PoisonError::into_inner).keys().next() {
+            return Credit::Shut { why: *why, until: None };
+        }
+        let mut credit = Credit::Open;
+        for watch in Watch::ALL {
+            match self.breaker(watch).gate(now) {
+                Gate::Open => {}
+                Gate::Shut { until, .. } => return Credit::Shut { why: watch.paused(), until: Some(until) },
+                Gate::Permits(permits) => {
+                    let more = permits.get().saturating_sub(self.waiting.load(Ordering::Relaxed));
+                    credit = match credit {
+                        Credit::Permits(fewer) => Credit::Permits(fewer.min(more)),
+                        Credit::Open | Credit::Shut { .. } => Credit::Permits(more),
+                    };
+                }
+            }
+        }
+        credit
+    }
+
+    /// Why the lane does not pull now, if it does not.
+    pub(crate) fn shut_by(&self, now: Instant) -> Option<Paused> {
+        match self.credit(now) {
+            Credit::Shut { why, .. } => Some(why),
+            Credit::Open | Credit::Permits(_) => None,
+        }
+    }
+
+    /// The state of one breaker, for labels and `explain`.
+    pub(crate) fn state(&self, watch: Watch) -> State {
+        self.breaker(watch).state(Instant::now())
+    }
+
+    /// Sets or clears a plain reason not to pull. Says so once.
+    pub(crate) fn hold(&self, why: Paused, shut: bool) {
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = if shut {
+            !reasons.contains_key(&why) && reasons.insert(why, Instant::now()).is_none()
+        } else {
+            reasons.remove(&why).is_some()
+        };
+        drop(reasons);
+        if !changed {
+            return;
+        }
+        self.metrics.paused(why, shut);
+        if shut {
+            Flow::GateShut { lane: &self.lane, reason: why.name() }.emit();
+        } else {
+            Flow::GateOpen { lane: &self.lane, reason: why.name() }.emit();
+        }
+        self.wake();
+    }
+
+    /// Whether a plain reason is set.
+    pub(crate) fn is_held(&self, why: Paused) -> bool {
+        self.reasons.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&why)
+    }
+
+    /// Told of every change.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Waits for the right to make one watched call, until `deadline` or until `stop`. Cancel-safe.
+    pub(crate) async fn pass(
+        self: &Arc<Self>,
+        watch: Watch,
+        deadline: tokio::time::Instant,
+        stop: &CancellationToken,
+    ) -> Option<Pass> {
+        if let Some(pass) = self.try_pass(watch) {
+            return Some(pass);
+        }
+        let _counted = Waiting::enter(self);
+        let mut changed = self.changes();
+        loop {
+            changed.borrow_and_update();
+            if let Some(pass) = self.try_pass(watch) {
+                return Some(pass);
+            }
+            let until = match self.breaker(watch).gate(Instant::now()) {
+                Gate::Shut { until, .. } => tokio::time::Instant::from_std(until).min(deadline),
+                Gate::Open | Gate::Permits(_) => deadline,
+            };
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                changed = changed.changed() => { if changed.is_err() { return None } }
+                () = tokio::time::sleep_until(until) => {
+                    if tokio::time::Instant::now() >= deadline { return None }
+                }
+            }
+        }
+    }
+
+    fn try_pass(self: &Arc<Self>, watch: Watch) -> Option<Pass> {
+        let mut breaker = self.breaker(watch);
+        let permit = breaker.take(Instant::now())?;
+        let probe = breaker.state(Instant::now()) == State::HalfOpen;
+        drop(breaker);
+        if let Some(change) = permit.change() {
+            self.tell(watch, change);
+        }
+        if probe && watch == Watch::Settlement {
+            self.counts.probes.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(Pass { gates: Arc::clone(self), watch, permit: Some(permit), probe })
+    }
+
+    fn breaker(&self, watch: Watch) -> MutexGuard<'_, Breaker> {
+        let [settlement, outcomes, dead_letters] = &self.breakers;
+        let breaker = match watch {
+            Watch::Settlement => settlement,
+            Watch::Outcomes => outcomes,
+            Watch::DeadLetters => dead_letters,
+        };
+        breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, watch: Watch, change: Change) {
+        let (from, to) = (change.from.name(), change.to.name());
+        self.metrics.breaker_changed(watch.name(), from, to);
+        self.metrics.paused(watch.paused(), change.to == State::Open);
+        let why = change.why.to_string();
+        Flow::BreakerChanged { lane: &self.lane, breaker: watch.name(), from, to, why: &why }.emit();
+        if change.to == State::Open && watch == Watch::Settlement {
+            self.counts.opened.fetch_add(1, Ordering::Relaxed);
+        }
+        self.wake();
+    }
+
+    /// Has everyone who waits look again.
+    pub(crate) fn wake(&self) {
+        self.changed.send_modify(|version| *version = version.wrapping_add(1));
+    }
+}
+
+/// Counts an event that waits for a pass, so that a half-open gate does not pull more than it can let through.
+struct Waiting<'a>(&'a Gates);
+
+impl<'a> Waiting<'a> {
+    fn enter(gates: &'a Gates) -> Self {
+        gates.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(gates)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Pass {
+    /// Whether this call is a probe of a half-open breaker.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.probe
+    }
+
+    /// The call was made: its end counts.
+    pub(crate) fn seen(mut self, call: Call, took: Duration) {
+        let Some(permit) = self.permit.take() else { return };
+        let (gates, watch) = (&self.gates, self.watch);
+        gates.metrics.breaker_call(watch.name(), if call == Call::Served { "ok" } else { "fail" });
+        let mut breaker = gates.breaker(watch);
+        let was = breaker.state(Instant::now());
+        let change = breaker.seen(permit, call, took, Instant::now(), rand::random::<f64>());
+        drop(breaker);
+        match change {
+            Some(change) => gates.tell(watch, change),
+            // Outside the closed state every end of a call may free a permit somebody waits for.
+            None if was != State::Closed => gates.wake(),
+            None => {}
+        }
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            self.gates.breaker(self.watch).give_back(permit);
+            self.gates.wake();
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! One process's lanes at work: [`Worker::run`] pulls, owns each event to its end, and drains when told to stop.
+
+mod context;
+mod dispose;
+mod event;
+mod flow;
+mod gate;
+mod keepalive;
+mod lane;
+mod process;
+mod rail;
+mod slots;
+mod status;
+mod supervise;
+mod tries;
+
+use std::future::Future;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::broker::{Broker, ConsumerInfo, Nats, StreamInfo, Wire};
+use crate::intake::{Contract, Decode};
+use crate::rails::{NoRail, Rail};
+use crate::resilience::BreakerPolicy;
+use crate::store::Store;
+use crate::telemetry::Life;
+use crate::telemetry::metrics::LaneMetrics;
+use context::{Context, Parts};
+use flow::PullLoop;
+use gate::Gates;
+use supervise::Supervisor;
+
+pub use lane::{Lane, Limits};
+pub use status::{LaneStatus, StatusHandle};
+
+/// Decides whether this worker may work on a consumer: a store belongs to one, and must not be behind it.
+pub trait Guard: Send + Sync + 'static {
+    /// Asked at the start and whenever stream or consumer may have changed.
+    ///
+    /// # Errors
+    /// What is wrong and what to do, in words for an operator.
+    fn check(&self, stream: &StreamInfo, consumer: &ConsumerInfo) -> Result<(), String>;
+}
+
+/// A guard that lets everything pass; for lanes whose store nothing else uses.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoGuard;
+
+impl Guard for NoGuard {
+    fn check(&self, _stream: &StreamInfo, _consumer: &ConsumerInfo) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[must_use = "work may have been handed back"]
+pub struct Drained {
+    /// Events that came to an end while it ran.
+    pub finished: u64,
+    /// Events handed back to the broker while it ran.
+    pub handed_back: u64,
+    /// Events that were in hand when the grace time was over, or whose acknowledgement was not confirmed.
+    pub abandoned: u64,
+    /// Events still in hand when the grace time was over.
+    pub cut_off: u64,
+    /// Events handed back because the worker stopped.
+    pub returned_at_stop: u64,
+}
+
+/// A worker: lanes over one broker connection and one store.
+pub struct Worker<R: Rail = NoRail> {
+    broker: Broker<Nats>,
+    store: Store,
+    lanes: Vec<Lane>,
+    decode: Arc<dyn Decode>,
+    rail: Option<Arc<R>>,
+    guard: Arc<dyn Guard>,
+    name: String,
+    poison_starts: u32,
+    status: StatusHandle,
+}
+
+impl Worker<NoRail> {
+    /// A worker whose lanes settle in the store's own book.
+    #[must_use]
+    pub fn new(broker: Broker<Nats>, store: Store, lanes: Vec<Lane>) -> Self {
+        Self {
+            broker,
+            store,
+            lanes,
+            decode: Arc::new(Contract),
+            rail: None,
+            guard: Arc::new(NoGuard),
+            name: "acquit".to_owned(),
+            poison_starts: 5,
+            status: StatusHandle::default(),
+        }
+    }
+}
+
+impl<R: Rail> Worker<R> {
+    /// Settles over a rail instead of the book.
+    #[must_use]
+    pub fn rail<T: Rail>(self, rail: T) -> Worker<T> {
+        Worker {
+            broker: self.broker,
+            store: self.store,
+            lanes: self.lanes,
+            decode: self.decode,
+            rail: Some(Arc::new(rail)),
+            guard: self.guard,
+            name: self.name,
+            poison_starts: self.poison_starts,
+            status: self.status,
+        }
+    }
+
+    /// Reads events of another form than contract v1.
+    #[must_use]
+    pub fn decode(mut self, decode: impl Decode) -> Self {
+        self.decode = Arc::new(decode);
+        self
+    }
+
+    /// Checks each consumer before it is pulled from.
+    #[must_use]
+    pub fn guard(mut self, guard: impl Guard) -> Self {
+        self.guard = Arc::new(guard);
+        self
+    }
+
+    /// The name that dead letters carry as `Acquit-Worker`.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Panicking starts of an event's handling after which it leaves as a dead letter; at least 1.
+    #[must_use]
+    pub fn poison_starts(mut self, starts: u32) -> Self {
+        self.poison_starts = starts.max(1);
+        self
+    }
+
+    /// A handle on what the worker does, for health checks and dashboards.
+    #[must_use]
+    pub fn status(&self) -> StatusHandle {
+        self.status.clone()
+    }
+
+    /// Works until `shutdown` is ready, then stops pulling, finishes what is in hand within each lane's grace time,
+    /// and hands back the rest.
+    ///
+    /// Dropping the future instead ends everything at once; what was in hand comes back after `ack_wait`.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Drained {
+        let stop = CancellationToken::new();
+        Life::WorkerStarted { lanes: self.lanes.len(), worker: &self.name }.emit();
+        let contexts: Vec<_> = self.lanes.iter().map(|lane| self.context(lane.clone(), &stop)).collect();
+        self.status.set(&contexts);
+        let mut lanes = JoinSet::new();
+        for ctx in &contexts {
+            lanes.spawn(run_lane(Arc::clone(ctx)));
+        }
+        tokio::select! {
+            () = shutdown => {}
+            // A lane ends by itself only where its task panicked: stop the rest in order.
+            _ = lanes.join_next() => {}
+        }
+        for ctx in &contexts {
+            flow::drain(ctx);
+        }
+        let mut drained = Drained::default();
+        while let Some(lane) = lanes.join_next().await {
+            if let Ok(cut_off) = lane {
+                drained.cut_off = drained.cut_off.saturating_add(cut_off);
+            }
+        }
+        for ctx in &contexts {
+            ctx.sum(&mut drained);
+        }
+        Life::WorkerStopped {
+            finished: drained.finished,
+            handed_back: drained.handed_back,
+            abandoned: drained.abandoned,
+        }
+        .emit();
+        drained
+    }
+
+    fn context(&self, lane: Lane, stop: &CancellationToken) -> Arc<Context<Nats, R>> {
+        let stream = self.broker.streams().payments.as_str();
+        let metrics = Arc::new(LaneMetrics::new(lane.name.as_str(), stream, &lane.consumer));
+        let limit = NonZeroU32::new(u32::from(lane.limits.slots)).unwrap_or(NonZeroU32::MIN);
+        let publishing = BreakerPolicy::publishing();
+        let gates = Gates::new(lane.name.as_str(), &lane.breaker, &publishing, limit, Arc::clone(&metrics));
+        Context::new(Parts {
+            lane,
+            worker: self.name.as_str().into(),
+            broker: self.broker.clone(),
+            store: self.store.clone(),
+            rail: self.rail.clone(),
+            decode: Arc::clone(&self.decode),
+            guard: Arc::clone(&self.guard),
+            gates,
+            metrics,
+            poison_starts: self.poison_starts,
+            stop: stop.clone(),
+        })
+    }
+}
+
+/// One lane: supervisor, beats and pull loop, then the drain. Gives how many events were still in hand at the end.
+async fn run_lane<W: Wire, R: Rail>(ctx: Arc<Context<W, R>>) -> u64 {
+    let tasks = TaskTracker::new();
+    let mut aside = JoinSet::new();
+    aside.spawn(Supervisor::new(Arc::clone(&ctx)).run());
+    aside.spawn(Arc::clone(&ctx.keepalive).run());
+    Life::LaneStarted {
+        lane: ctx.name(),
+        stream: ctx.consumer.stream().as_str(),
+        consumer: ctx.consumer.name(),
+        slots: ctx.lane.limits.slots,
+    }
+    .emit();
+    let pulls = PullLoop::new(Arc::clone(&ctx), tasks.clone()).run();
+    let mut pulls = std::pin::pin!(pulls);
+    tokio::select! {
+        () = &mut pulls => {}
+        () = ctx.stop.cancelled() => {
+            // Pulls that are out end by themselves; what they still bring is worked on like the rest.
+            let patience = ctx.lane.limits.expires.saturating_add(Duration::from_secs(2)).min(ctx.lane.limits.grace);
+            drop(tokio::time::timeout(patience, &mut pulls).await);
+        }
+    }
+    tasks.close();
+    drop(tokio::time::timeout(ctx.lane.limits.grace, tasks.wait()).await);
+    let cut_off = u64::try_from(tasks.len()).unwrap_or(u64::MAX);
+    ctx.cut.cancel();
+    tasks.wait().await;
+    aside.shutdown().await;
+    cut_off
+}

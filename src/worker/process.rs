@@ -1,0 +1,340 @@
+//! One event's way, top down: decode, judge, open, announce, acknowledge; or condemn, bury, terminate; or, where it
+//! is not final, what the table in `dispose` says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::context::Context;
+use super::dispose::{Disposition, Unfinished, dispose};
+use super::event::{Elsewhere, Event, Opened, Received};
+use super::gate::{Pass, Watch};
+use super::{rail, tries::Tries};
+use crate::broker::{Delay, Delivery, Wire};
+use crate::domain::{DeadReason, Outcome};
+use crate::intake::{Judged, Unreadable};
+use crate::rails::Rail;
+use crate::resilience::Call;
+use crate::store::{Condemned, NotCondemned, Origin, Recorded, Route};
+use crate::telemetry::metrics::{AckKind, Finished};
+use crate::telemetry::step::{Step, at};
+use crate::telemetry::Flow;
+
+/// Owns an event to its end. Whatever is returned, the delivery is answered or left un-acknowledged on purpose.
+pub(super) async fn own<W: Wire, R: Rail>(ctx: Arc<Context<W, R>>, delivery: Delivery<W>) -> Finished {
+    at(Step::AfterPull);
+    let event = Event::received(delivery);
+    let tries = ctx.histories.of(event.id());
+    if tries.starts >= ctx.poison_starts {
+        return condemn(&ctx, event, DeadReason::Poison { starts: tries.starts }).await;
+    }
+    #[cfg(acquit_sabotage = "ack_before_commit")]
+    drop(event.hold().sabotage_ack().await);
+    let began = Instant::now();
+    match event.decode(ctx.decode.as_ref()) {
+        Ok(read) => {
+            let judged = read.judge(&ctx.lane.rules, Timestamp::now());
+            ctx.metrics.judged(began.elapsed());
+            settle(&ctx, judged).await
+        }
+        Err(unreadable) => match unreadable.why().clone() {
+            Unreadable::Malformed(reason) => condemn(&ctx, unreadable.forget(), DeadReason::Unreadable(reason)).await,
+            Unreadable::NewerContract { version } => {
+                ctx.saw_newer_contract(version);
+                let wait = ctx.lane.limits.expires.saturating_mul(15);
+                hand_back(&ctx, unreadable, "a newer contract", wait).await
+            }
+        },
+    }
+}
+
+/// What the store keeps about an event, with the history so far.
+pub(super) fn origin<W: Wire, R: Rail>(ctx: &Context<W, R>, delivery: &Delivery<W>, tries: Tries) -> Option<Origin> {
+    let (scheme, order_key) = delivery.subject_tokens()?;
+    Some(Origin {
+        event: delivery.event().clone(),
+        scheme,
+        order_key,
+        lane: ctx.lane.name.clone(),
+        requested_at: delivery.requested_at(),
+        delivery: delivery.delivered(),
+        breaker: ctx.gates.state(Watch::Settlement).name(),
+        history: tries.notes,
+    })
+}
+
+async fn settle<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Judged, W>) -> Finished {
+    let mut event = event;
+    loop {
+        let Some(pass) = pass(ctx, Watch::Settlement, &event).await else {
+            return interrupted(ctx, event, "the gate stayed shut").await;
+        };
+        let tries = ctx.histories.of(event.id());
+        let Some(origin) = origin(ctx, event.delivery(), tries) else {
+            return interrupted(ctx, event, "no scheme in the subject").await;
+        };
+        let refused = matches!(event.judged(), Judged::Refused(_));
+        if refused {
+            note_refusal(ctx, event.judged());
+        }
+        let (probe, began) = (pass.is_probe(), Instant::now());
+        match event.open(&ctx.store, origin, ctx.route()).await {
+            Ok(opened) => {
+                pass.seen(Call::Served, began.elapsed());
+                ctx.metrics.settlement(true, began.elapsed());
+                return opened_as(ctx, opened).await;
+            }
+            Err((lost, back)) => {
+                ctx.metrics.settlement(false, began.elapsed());
+                ctx.store_lost(&lost);
+                pass.seen(Call::Down, began.elapsed());
+                match wait_or_leave(ctx, back, Unfinished::StoreLost, probe, "the store did not serve").await {
+                    Ok(again) => event = again,
+                    Err(end) => return end,
+                }
+            }
+        }
+    }
+}
+
+/// After the store has said what stands.
+pub(super) async fn opened_as<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, opened: Opened<W>) -> Finished {
+    match opened {
+        Opened::Final(event) => announce(ctx, event).await,
+        Opened::Condemned(event) => bury(ctx, event).await,
+        Opened::Elsewhere(event) => elsewhere(ctx, event).await,
+        Opened::Go(event) => rail::submit(ctx, event).await,
+        Opened::Doubt(event) => rail::inquire(ctx, event, None).await,
+    }
+}
+
+/// Publishes the outcome, then acknowledges. In this order: an acknowledged event without its outcome event would
+/// leave consumers waiting for ever.
+async fn announce<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Recorded, W>) -> Finished {
+    let finished = match (event.proof().is_duplicate(), event.proof().outcome()) {
+        (true, _) => Finished::Duplicate,
+        (false, Outcome::Settled(_)) => Finished::Settled,
+        (false, Outcome::Rejected(_)) => Finished::Rejected,
+    };
+    let mut event = event;
+    loop {
+        let Some(pass) = pass(ctx, Watch::Outcomes, &event).await else {
+            return interrupted(ctx, event, "outcome events get no confirmation").await;
+        };
+        let (probe, began) = (pass.is_probe(), Instant::now());
+        match event.announce(&ctx.broker).await {
+            Ok(announced) => {
+                pass.seen(Call::Served, began.elapsed());
+                at(Step::BeforeAck);
+                let (id, sent) = (announced.id().clone(), Instant::now());
+                let acked = announced.acknowledge().await;
+                ctx.acknowledged(AckKind::Ack, &id, acked, sent.elapsed());
+                ctx.histories.finished(&id);
+                return finished;
+            }
+            Err((error, back)) => {
+                pass.seen(Call::Down, began.elapsed());
+                let (id, detail) = (back.id().to_string(), error.to_string());
+                Flow::OutcomeNotConfirmed { lane: ctx.name(), event: &id, detail: &detail }.emit();
+                match wait_or_leave(ctx, back, Unfinished::StoreLost, probe, "no confirmation of the outcome event").await
+                {
+                    Ok(again) => event = again,
+                    Err(end) => return end,
+                }
+            }
+        }
+    }
+}
+
+/// Stores that the event leaves as a dead letter, then buries it.
+pub(super) async fn condemn<W: Wire, R: Rail>(
+    ctx: &Arc<Context<W, R>>,
+    event: Event<Received, W>,
+    why: DeadReason,
+) -> Finished {
+    let mut event = event;
+    loop {
+        let Some(pass) = pass(ctx, Watch::Settlement, &event).await else {
+            return interrupted(ctx, event, "the gate stayed shut").await;
+        };
+        let (probe, began) = (pass.is_probe(), Instant::now());
+        let origin = ctx.origin_of_unread(event.delivery());
+        match event.condemn(&ctx.store, origin, why.clone()).await {
+            Ok(condemned) => {
+                pass.seen(Call::Served, began.elapsed());
+                return bury(ctx, condemned).await;
+            }
+            Err((NotCondemned::Lost(lost, _), back)) => {
+                ctx.store_lost(&lost);
+                pass.seen(Call::Down, began.elapsed());
+                match wait_or_leave(ctx, back, Unfinished::StoreLost, probe, "the store did not serve").await {
+                    Ok(again) => event = again,
+                    Err(end) => return end,
+                }
+            }
+            // It has another end, or an attempt that may have reached a rail: read it as what it is.
+            Err((NotCondemned::InDoubt(_) | NotCondemned::Ended(_), back)) => {
+                pass.seen(Call::Served, began.elapsed());
+                ctx.histories.started(back.id(), 0);
+                return interrupted(ctx, back, "not to be condemned").await;
+            }
+        }
+    }
+}
+
+async fn bury<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Condemned, W>) -> Finished {
+    let mut event = event;
+    let id = event.id().clone();
+    loop {
+        let Some(pass) = pass(ctx, Watch::DeadLetters, &event).await else {
+            return interrupted(ctx, event, "dead letters get no confirmation").await;
+        };
+        let (probe, began, code) = (pass.is_probe(), Instant::now(), event.condemned().code());
+        let reason = event.condemned().reason().map(|r| r.text.clone()).unwrap_or_default();
+        match event.bury(&ctx.broker, &ctx.worker).await {
+            Ok(buried) => {
+                pass.seen(Call::Served, began.elapsed());
+                ctx.metrics.dead_lettered(code);
+                Flow::DeadLettered { lane: ctx.name(), event: &id.to_string(), code: code.as_str(), reason: &reason }
+                    .emit();
+                let sent = Instant::now();
+                let ended = buried.terminate().await;
+                ctx.acknowledged(AckKind::Term, &id, ended, sent.elapsed());
+                ctx.histories.finished(&id);
+                return Finished::DeadLettered;
+            }
+            Err((error, back)) => {
+                pass.seen(Call::Down, began.elapsed());
+                ctx.metrics.bury_failed();
+                let detail = error.to_string();
+                Flow::DeadLetterNotConfirmed { lane: ctx.name(), event: &id.to_string(), detail: &detail }.emit();
+                match wait_or_leave(ctx, back, Unfinished::StoreLost, probe, "no confirmation of the dead letter").await {
+                    Ok(again) => event = again,
+                    Err(end) => return end,
+                }
+            }
+        }
+    }
+}
+
+async fn elsewhere<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Elsewhere, W>) -> Finished {
+    let left = event.until().duration_since(Timestamp::now());
+    let left = Duration::try_from(left).unwrap_or_default();
+    match decide(ctx, &event, Unfinished::Elsewhere { left }, false, "another worker has it") {
+        Disposition::Later { after, .. } => hand_back(ctx, event, "another worker has it", after).await,
+        Disposition::Inquire { .. } | Disposition::Condemn(_) => interrupted(ctx, event, "another worker has it").await,
+    }
+}
+
+/// Takes a pass for a watched call, waiting for the gate as long as an event may be held.
+pub(super) async fn pass<S, W: Wire, R: Rail>(
+    ctx: &Arc<Context<W, R>>,
+    watch: Watch,
+    event: &Event<S, W>,
+) -> Option<Pass> {
+    ctx.gates.pass(watch, ctx.hold_until(event), &ctx.stop).await
+}
+
+/// Asks the table, and notes for `explain` what it said.
+pub(super) fn decide<S, W: Wire, R: Rail>(
+    ctx: &Arc<Context<W, R>>,
+    event: &Event<S, W>,
+    unfinished: Unfinished<'_>,
+    probe: bool,
+    why: &str,
+) -> Disposition {
+    let tries = ctx.histories.of(event.id());
+    let disposition = dispose(unfinished, &tries, &ctx.lane.retry, probe, rand::random::<f64>());
+    let (charged, after) = match &disposition {
+        Disposition::Later { after, charged } => (*charged, *after),
+        Disposition::Inquire { after } => (false, *after),
+        Disposition::Condemn(_) => (true, Duration::ZERO),
+    };
+    let breaker = ctx.gates.state(Watch::Settlement).name();
+    let what = format!("{why}; next try after {} ms", after.as_millis());
+    ctx.histories.waited(event.id(), charged, &what, breaker, Timestamp::now());
+    disposition
+}
+
+/// What is done after a watched call failed: a probe's event goes to the back, any other waits in hand for the gate.
+pub(super) async fn wait_or_leave<S, W: Wire, R: Rail>(
+    ctx: &Arc<Context<W, R>>,
+    event: Event<S, W>,
+    unfinished: Unfinished<'_>,
+    probe: bool,
+    why: &str,
+) -> Result<Event<S, W>, Finished> {
+    let disposition = decide(ctx, &event, unfinished, probe, why);
+    let after = match disposition {
+        Disposition::Later { after, .. } | Disposition::Inquire { after } => after,
+        Disposition::Condemn(_) => Duration::ZERO,
+    };
+    let again = Instant::now().checked_add(after);
+    let in_time = again.is_some_and(|again| again < ctx.hold_until(&event));
+    if probe || !in_time {
+        return Err(hand_back(ctx, event, why, after).await);
+    }
+    ctx.metrics.retried("waited");
+    tokio::select! {
+        () = ctx.stop.cancelled() => Err(interrupted(ctx, event, why).await),
+        () = tokio::time::sleep(after) => Ok(event),
+    }
+}
+
+/// Hands back what was not finished in time, or because the worker stops: soon, and not all at once.
+pub(super) async fn interrupted<S, W: Wire, R: Rail>(
+    ctx: &Arc<Context<W, R>>,
+    event: Event<S, W>,
+    why: &str,
+) -> Finished {
+    match decide(ctx, &event, Unfinished::Interrupted, false, why) {
+        Disposition::Later { after, .. } | Disposition::Inquire { after } => hand_back(ctx, event, why, after).await,
+        Disposition::Condemn(_) => hand_back(ctx, event, why, Duration::ZERO).await,
+    }
+}
+
+pub(super) async fn hand_back<S, W: Wire, R: Rail>(
+    ctx: &Arc<Context<W, R>>,
+    event: Event<S, W>,
+    why: &str,
+    after: Duration,
+) -> Finished {
+    let (id, delay) = (event.id().clone(), Delay::at_least(after));
+    ctx.metrics.retried("handed_back");
+    Flow::HandedBack { lane: ctx.name(), event: &id.to_string(), why, delay: delay.get() }.emit();
+    let sent = Instant::now();
+    let answered = event.hand_back(delay).await;
+    let known = answered.is_ok();
+    ctx.acknowledged(AckKind::Nak, &id, answered, sent.elapsed());
+    if !known {
+        return Finished::Abandoned;
+    }
+    ctx.parked.park(delay.get());
+    Finished::Retried
+}
+
+fn note_refusal<W: Wire, R: Rail>(ctx: &Context<W, R>, judged: &Judged) {
+    if let Judged::Refused(refused) = judged
+        && let Some(first) = refused.reasons().first()
+    {
+        ctx.metrics.validation_failed(first.code);
+    }
+}
+
+/// The route of a lane of this worker.
+impl<W: Wire, R: Rail> Context<W, R> {
+    pub(super) fn route(&self) -> Route {
+        match &self.rail {
+            None => Route::Book,
+            Some(rail) => Route::Rail { name: rail.name(), leg: 0 },
+        }
+    }
+
+    fn saw_newer_contract(&self, version: u32) {
+        if self.newer_contract.swap(version, std::sync::atomic::Ordering::Relaxed) != version {
+            Flow::NewerContract { lane: self.name(), version }.emit();
+        }
+    }
+}

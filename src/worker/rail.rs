@@ -1,0 +1,161 @@
+//! The way of an event whose payment is settled by a rail: submitted once, its answer stored, and while the rail has
+//! not said what became of it, inquired about. Unknown is not failure.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use super::context::Context;
+use super::dispose::{Disposition, Unfinished};
+use super::event::{Event, Opened, Settled};
+use super::gate::Watch;
+use super::process::{condemn, decide, hand_back, interrupted, opened_as, pass, wait_or_leave};
+use crate::broker::Wire;
+use crate::domain::{Answer, Finding, NotSent};
+use crate::rails::Rail;
+use crate::resilience::Call;
+use crate::store::{Doubt, Intent};
+use crate::telemetry::Flow;
+use crate::telemetry::metrics::Finished;
+
+/// Gives the payment to the rail. The call runs in its own task: it is never dropped half way, and an answer that
+/// comes after the deadline still counts.
+pub(super) fn submit<W: Wire, R: Rail>(
+    ctx: &Arc<Context<W, R>>,
+    event: Event<Intent, W>,
+) -> futures_util::future::BoxFuture<'static, Finished> {
+    let ctx = Arc::clone(ctx);
+    // Boxed: a rail's NotFound leads back here from an inquiry.
+    Box::pin(async move {
+        let Some(rail) = ctx.rail.clone() else {
+            return interrupted(&ctx, event, "this worker has no rail").await;
+        };
+        let Some(pass) = pass(&ctx, Watch::Settlement, &event).await else {
+            return interrupted(&ctx, event, "the gate stayed shut").await;
+        };
+        let began = Instant::now();
+        let deadline = rail.terms().deadline;
+        let (event, mut call) = event.submit(rail);
+        let (answer, late) = match timeout(deadline, &mut call).await {
+            Ok(Ok(answer)) => (answer, None),
+            // A panic may have come after the sending.
+            Ok(Err(_)) => (Answer::Unknown, None),
+            Err(_) => (Answer::Unknown, Some(call)),
+        };
+        pass.seen(call_of(&answer), began.elapsed());
+        ctx.metrics.settlement(answer != Answer::Unknown, began.elapsed());
+        conclude(&ctx, event, answer, late).await
+    })
+}
+
+fn call_of(answer: &Answer) -> Call {
+    match answer {
+        Answer::Settled(_) | Answer::InProgress | Answer::Rejected { .. } | Answer::Blocked => Call::Served,
+        Answer::NotSent(NotSent::OurFault) => Call::OurFault,
+        Answer::NotSent(_) | Answer::Unknown => Call::Down,
+    }
+}
+
+async fn conclude<W: Wire, R: Rail>(
+    ctx: &Arc<Context<W, R>>,
+    event: Event<Doubt, W>,
+    answer: Answer,
+    late: Option<JoinHandle<Answer>>,
+) -> Finished {
+    let mut event = event;
+    loop {
+        match event.conclude(&ctx.store, answer.clone()).await {
+            Ok(Settled::Final(event)) => return opened_as(ctx, Opened::Final(event)).await,
+            Ok(Settled::Doubt(event)) => return inquire(ctx, event, late).await,
+            Ok(Settled::ForPerson(event)) => {
+                Flow::HeldForPerson { lane: ctx.name(), payment: &event.id().to_string() }.emit();
+                return interrupted(ctx, event, "held for a person").await;
+            }
+            Ok(Settled::Released(event)) => {
+                let not_sent = match &answer {
+                    Answer::NotSent(not_sent) => not_sent.clone(),
+                    Answer::Settled(_)
+                    | Answer::InProgress
+                    | Answer::Rejected { .. }
+                    | Answer::Blocked
+                    | Answer::Unknown => NotSent::SaidNotProcessed { retry_after: None },
+                };
+                let why = "the rail did not take it";
+                return match decide(ctx, &event, Unfinished::NotSent(&not_sent), true, why) {
+                    Disposition::Condemn(reason) => condemn(ctx, event, reason).await,
+                    Disposition::Later { after, .. } | Disposition::Inquire { after } => {
+                        hand_back(ctx, event, why, after).await
+                    }
+                };
+            }
+            Err((lost, back)) => {
+                ctx.store_lost(&lost);
+                // The answer is only in this process: it is kept and stored as soon as the store serves again.
+                match wait_or_leave(ctx, back, Unfinished::StoreLost, false, "the store did not serve").await {
+                    Ok(again) => event = again,
+                    Err(end) => return end,
+                }
+            }
+        }
+    }
+}
+
+/// Asks the rail what became of the payment, on the schedule of the table, until it says or the event is handed back.
+pub(super) fn inquire<W: Wire, R: Rail>(
+    ctx: &Arc<Context<W, R>>,
+    event: Event<Doubt, W>,
+    late: Option<JoinHandle<Answer>>,
+) -> futures_util::future::BoxFuture<'static, Finished> {
+    let ctx = Arc::clone(ctx);
+    Box::pin(async move {
+        let Some(rail) = ctx.rail.clone() else {
+            return interrupted(&ctx, event, "this worker has no rail").await;
+        };
+        Flow::Unknown { lane: ctx.name(), payment: event.doubt().payment_id().as_str() }.emit();
+        let (mut event, mut late) = (event, late);
+        let terms = rail.terms();
+        let longest = terms.longest_execution.saturating_add(terms.deadline);
+        for inquiries in 0_u32.. {
+            let after = match decide(&ctx, &event, Unfinished::Doubt { inquiries }, false, "the rail has not said") {
+                Disposition::Inquire { after } | Disposition::Later { after, .. } => after,
+                Disposition::Condemn(_) => Duration::from_secs(60),
+            };
+            let again = Instant::now().checked_add(after);
+            if again.is_none_or(|again| again >= ctx.hold_until(&event)) {
+                break;
+            }
+            tokio::select! {
+                () = ctx.stop.cancelled() => break,
+                () = tokio::time::sleep(after) => {}
+                answer = late_answer(&mut late) => return conclude(&ctx, event, answer, None).await,
+            }
+            let finding = match timeout(terms.deadline, rail.inquire(event.doubt().key())).await {
+                Ok(finding) => finding,
+                Err(_) => Finding::CannotSay,
+            };
+            match event.resume(&ctx.store, finding, longest).await {
+                Ok(Opened::Doubt(still)) => event = still,
+                Ok(opened) => return opened_as(&ctx, opened).await,
+                Err((lost, back)) => {
+                    ctx.store_lost(&lost);
+                    event = back;
+                }
+            }
+        }
+        interrupted(&ctx, event, "the rail has not said").await
+    })
+}
+
+/// The answer of a call that went past its deadline; for ever pending without one.
+async fn late_answer(late: &mut Option<JoinHandle<Answer>>) -> Answer {
+    match late {
+        Some(call) => {
+            let answer = call.await.unwrap_or(Answer::Unknown);
+            *late = None;
+            answer
+        }
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,143 @@
+//! The bounds of what a lane holds: slots and bytes for events in hand, the parked budget for those handed back with
+//! a delay, which the broker still counts against `max_ack_pending`.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Slots and bytes of one lane. Only the pull loop takes; events give back when they end.
+pub(super) struct Slots {
+    limit: u32,
+    bytes_limit: u64,
+    free: AtomicU32,
+    held_bytes: AtomicU64,
+    freed: Notify,
+}
+
+/// One event's slot; dropped, it is free again.
+pub(super) struct Slot {
+    slots: Arc<Slots>,
+    bytes: u64,
+}
+
+impl Slots {
+    pub(super) fn new(limit: u16, bytes_limit: u32) -> Arc<Self> {
+        Arc::new(Self {
+            limit: u32::from(limit),
+            bytes_limit: u64::from(bytes_limit),
+            free: AtomicU32::new(u32::from(limit)),
+            held_bytes: AtomicU64::new(0),
+            freed: Notify::new(),
+        })
+    }
+
+    pub(super) fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    /// Slots that are neither held nor promised to a pull.
+    pub(super) fn free(&self) -> u32 {
+        self.free.load(Ordering::Acquire)
+    }
+
+    /// Events in hand or promised.
+    pub(super) fn used(&self) -> u32 {
+        self.limit.saturating_sub(self.free())
+    }
+
+    /// How many events of at most `largest` bytes fit beside what is held and promised.
+    pub(super) fn fit(&self, promised: u32, largest: u64) -> u32 {
+        let promised = u64::from(promised).saturating_mul(largest);
+        let held = self.held_bytes.load(Ordering::Acquire).saturating_add(promised);
+        let left = self.bytes_limit.saturating_sub(held).checked_div(largest.max(1)).unwrap_or(0);
+        u32::try_from(left).unwrap_or(u32::MAX)
+    }
+
+    /// Promises `n` slots to a pull; `n` is at most [`Slots::free`], and only the pull loop calls this.
+    pub(super) fn promise(&self, n: u32) {
+        self.free.fetch_sub(n.min(self.free()), Ordering::AcqRel);
+    }
+
+    /// Returns promised slots that no event came for.
+    pub(super) fn give_back(&self, n: u32) {
+        self.free.fetch_add(n, Ordering::AcqRel);
+        self.freed.notify_one();
+    }
+
+    /// A promised slot becomes an event's.
+    pub(super) fn fill(self: &Arc<Self>, bytes: usize) -> Slot {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.held_bytes.fetch_add(bytes, Ordering::AcqRel);
+        Slot { slots: Arc::clone(self), bytes }
+    }
+
+    /// Wakes when enough slots are free for the next pull to be worth its while, and when the last one is.
+    pub(super) async fn freed(&self) {
+        self.freed.notified().await;
+    }
+
+    /// The number of free slots from which a further pull is worth its while.
+    pub(super) fn worthwhile(&self) -> u32 {
+        (self.limit / 4).max(1)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.slots.held_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        let free = self.slots.free.fetch_add(1, Ordering::AcqRel).saturating_add(1);
+        // A wake-up for every event would cost more than the pull; all-free catches what the threshold misses.
+        if free % self.slots.worthwhile() == 0 || free == self.slots.limit {
+            self.slots.freed.notify_one();
+        }
+    }
+}
+
+/// Hand-backs whose delay is not over.
+#[derive(Default)]
+pub(super) struct Parked(Mutex<BinaryHeap<Reverse<Instant>>>);
+
+impl Parked {
+    /// Notes a hand-back.
+    pub(super) fn park(&self, delay: Duration) {
+        let now = Instant::now();
+        self.lock().push(Reverse(now.checked_add(delay).unwrap_or(now)));
+    }
+
+    /// How many are waiting now.
+    pub(super) fn count(&self) -> usize {
+        let now = Instant::now();
+        let mut parked = self.lock();
+        while parked.peek().is_some_and(|Reverse(end)| *end <= now) {
+            parked.pop();
+        }
+        parked.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BinaryHeap<Reverse<Instant>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_and_bytes_bound_what_may_be_asked_for() {
+        let slots = Slots::new(8, 1000);
+        slots.promise(3);
+        assert_eq!((slots.free(), slots.used()), (5, 3));
+        let slot = slots.fill(400);
+        // 400 held, 2 promised at 100 each: 400 bytes left, four events of 100.
+        assert_eq!(slots.fit(2, 100), 4);
+        drop(slot);
+        slots.give_back(2);
+        assert_eq!((slots.free(), slots.fit(0, 100)), (8, 10));
+    }
+}

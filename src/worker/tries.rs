@@ -1,0 +1,100 @@
+//! What happened to an event in this process before: how often it was tried and why it waited. Kept over
+//! redeliveries, bounded, and written into the store with the event's end.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+
+use crate::domain::EventId;
+use crate::store::Note;
+
+/// Events remembered at once; the oldest is forgotten first.
+const EVENTS_MAX: usize = 16_384;
+/// Notes kept of one event: the first ones and the latest tell the story.
+const NOTES_MAX: usize = 32;
+
+/// One event's history in this process.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tries {
+    /// Attempts charged to the event.
+    pub(super) charged: u32,
+    /// Waits of any kind.
+    pub(super) waits: u32,
+    /// Starts that ended in a panic.
+    pub(super) starts: u32,
+    /// What `explain` will show.
+    pub(super) notes: Vec<Note>,
+}
+
+#[derive(Default)]
+struct Inner {
+    of: HashMap<EventId, Tries>,
+    order: VecDeque<EventId>,
+}
+
+/// The histories of a lane's unfinished events.
+#[derive(Default)]
+pub(super) struct Histories(Mutex<Inner>);
+
+impl Histories {
+    /// What is known of an event.
+    pub(super) fn of(&self, event: &EventId) -> Tries {
+        let inner = self.lock();
+        if inner.of.is_empty() { Tries::default() } else { inner.of.get(event).cloned().unwrap_or_default() }
+    }
+
+    /// Notes one more wait; gives the history as it is now.
+    pub(super) fn waited(
+        &self,
+        event: &EventId,
+        charged: bool,
+        what: &str,
+        breaker: &'static str,
+        at: Timestamp,
+    ) -> Tries {
+        self.change(event, |tries| {
+            tries.waits = tries.waits.saturating_add(1);
+            tries.charged = tries.charged.saturating_add(u32::from(charged));
+            if tries.notes.len() < NOTES_MAX {
+                tries.notes.push(Note { at, what: what.to_owned(), breaker });
+            } else if let Some(last) = tries.notes.last_mut() {
+                *last = Note { at, what: what.to_owned(), breaker };
+            }
+        })
+    }
+
+    /// Notes how often handling the event was started without an end.
+    pub(super) fn started(&self, event: &EventId, starts: u32) {
+        self.change(event, |tries| tries.starts = starts);
+    }
+
+    /// Forgets an event that has its end.
+    pub(super) fn finished(&self, event: &EventId) {
+        let mut inner = self.lock();
+        if !inner.of.is_empty() {
+            inner.of.remove(event);
+        }
+    }
+
+    fn change(&self, event: &EventId, change: impl FnOnce(&mut Tries)) -> Tries {
+        let mut inner = self.lock();
+        let Inner { of, order } = &mut *inner;
+        let tries = of.entry(event.clone()).or_insert_with(|| {
+            order.push_back(event.clone());
+            Tries::default()
+        });
+        change(tries);
+        let now = tries.clone();
+        while order.len() > EVENTS_MAX {
+            if let Some(oldest) = order.pop_front() {
+                of.remove(&oldest);
+            }
+        }
+        now
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
