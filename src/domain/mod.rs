@@ -1,12 +1,14 @@
 //! Pure values of the payment domain. Nothing here does I/O, reads a clock or draws a random number.
 
 mod account;
+mod country;
 mod ids;
 mod money;
 mod outcome;
 mod payment;
 
-pub use account::{Account, Agent, Bic, CreditorReference, Iban, Lei, OtherAccount};
+pub use account::{Account, Agent, Bic, CreditorReference, Iban, IbanFault, Lei, OtherAccount};
+pub(crate) use country::is_country;
 pub use ids::{
     EventId, Fingerprint, Invalid, LaneName, OrderKey, PaymentId, RailKey, RailRef, SchemeName, StoreId, StreamName,
 };

@@ -82,10 +82,19 @@ impl Decimal {
         self.units == 0
     }
 
-    /// The number of decimals that are not superfluous zeros.
+    /// The number of decimals as written, superfluous zeros included.
     #[must_use]
-    pub fn significant_scale(self) -> u8 {
-        self.reduced().scale
+    pub fn scale(self) -> u8 {
+        self.scale
+    }
+
+    /// Whether the value is above that of `bound`, however either is written.
+    #[must_use]
+    pub fn exceeds(self, bound: Self) -> bool {
+        // At most 18 digits on either side, raised by at most 17 places: below 10^36, which an i128 holds.
+        let raised = |it: Self, to: u8| i128::from(it.units) * 10_i128.pow(u32::from(to.saturating_sub(it.scale)));
+        let scale = self.scale.max(bound.scale);
+        raised(self, scale) > raised(bound, scale)
     }
 
     /// The same value without superfluous zeros.
@@ -169,4 +178,112 @@ fn scaled(units: i128, scale: u8) -> String {
     let padded = format!("{digits:0>width$}", width = scale.saturating_add(1));
     let (whole, fraction) = padded.split_at(padded.len().saturating_sub(scale));
     format!("{sign}{whole}.{fraction}")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn currency(code: &str) -> Currency {
+        Currency::parse(code).expect(code)
+    }
+
+    #[test]
+    fn minor_units_are_those_of_iso_4217() {
+        for (code, exponent) in [("EUR", 2), ("JPY", 0), ("ISK", 0), ("KWD", 3), ("TND", 3), ("CLF", 4), ("UYW", 4)] {
+            assert_eq!(currency(code).exponent(), exponent, "{code}");
+        }
+    }
+
+    #[test]
+    fn codes_that_are_no_active_currency_are_refused() {
+        for code in ["BGN", "HRK", "CUC", "SLL", "ZWL", "XAU", "XAG", "XTS", "XXX", "eur", "EU", "EURO", "ABC", "", "€"]
+        {
+            assert!(Currency::parse(code).is_none(), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_decimal_has_one_form() {
+        for text in ["0", "7", "007.10", "999999999999999999", "0.00000000000000001", "1.0"] {
+            assert!(Decimal::parse(text).is_some(), "{text}");
+        }
+        for text in [
+            "",
+            ".",
+            "1.",
+            ".5",
+            "-1",
+            "+1",
+            " 1",
+            "1 ",
+            "1e3",
+            "1,5",
+            "1.2.3",
+            "\u{661}\u{662}",
+            "1_0",
+            "0x1",
+            "1234567890123456789",
+            "NaN",
+        ] {
+            assert!(Decimal::parse(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_not_rounded() {
+        assert_eq!(Decimal::parse("10.001").and_then(|d| d.at_scale(2)), None);
+        assert_eq!(Decimal::parse("999999999999999999").and_then(|d| d.at_scale(2)), None);
+        assert_eq!(Decimal::parse("10.100").and_then(|d| d.at_scale(2)), Some(1010));
+        assert!(Money::new(0, currency("EUR")).is_none() && Money::new(-1, currency("EUR")).is_none());
+    }
+
+    #[test]
+    fn totals_below_zero_keep_their_sign() {
+        assert_eq!(Money::format(-5, currency("EUR")), "-0.05");
+        assert_eq!(Money::format(0, currency("KWD")), "0.000");
+        assert_eq!(Money::format(i128::MIN, currency("JPY")), i128::MIN.to_string());
+    }
+
+    proptest! {
+        #[test]
+        fn money_reads_back_as_what_it_was(minor in 1_i64..=999_999_999_999_999_999, code in 0_usize..5) {
+            let currency = currency(["EUR", "JPY", "KWD", "CLF", "USD"][code]);
+            let money = Money::new(minor, currency).expect("positive");
+            let text = money.value();
+            let decimal = Decimal::parse(&text).expect("our own form");
+            prop_assert_eq!(decimal.scale(), currency.exponent());
+            prop_assert_eq!(decimal.at_scale(currency.exponent()), Some(minor));
+        }
+
+        #[test]
+        fn the_canonical_text_keeps_the_value_and_is_the_same_for_all_spellings(
+            whole in 0_u64..1_000_000, fraction in 0_u64..10_000, zeros in 0_usize..4, lead in 0_usize..4,
+        ) {
+            let plain = Decimal::parse(&format!("{whole}.{fraction:04}")).expect("valid");
+            let spelt = Decimal::parse(&format!("{:0>lead$}{whole}.{fraction:04}{:0>zeros$}", "", "")).expect("valid");
+            prop_assert_eq!(plain.canonical(), spelt.canonical());
+            let again = Decimal::parse(&plain.canonical()).expect("canonical is valid");
+            prop_assert_eq!(again.canonical(), plain.canonical());
+            prop_assert_eq!(again.at_scale(4), plain.at_scale(4));
+            prop_assert!(!plain.exceeds(spelt) && !spelt.exceeds(plain));
+        }
+
+        #[test]
+        fn exceeding_is_what_it_is_among_whole_units(a in 0_i64..1_000_000_000, b in 0_i64..1_000_000_000, s in 0_u8..9, t in 0_u8..9) {
+            let left = Decimal::parse(&scaled(i128::from(a), s)).expect("valid");
+            let right = Decimal::parse(&scaled(i128::from(b), t)).expect("valid");
+            let by_hand = i128::from(a) * 10_i128.pow(u32::from(t)) > i128::from(b) * 10_i128.pow(u32::from(s));
+            prop_assert_eq!(left.exceeds(right), by_hand);
+        }
+
+        #[test]
+        fn no_text_makes_a_decimal_panic(text in "\\PC{0,24}") {
+            if let Some(decimal) = Decimal::parse(&text) {
+                prop_assert!(Decimal::parse(&decimal.canonical()).is_some());
+            }
+        }
+    }
 }

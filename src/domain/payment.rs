@@ -74,7 +74,7 @@ macro_rules! redacted {
 redacted!(PostalAddress, Party, Remittance);
 
 /// A payment that has passed every rule of its scheme.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Payment {
     /// Its identity.
     pub payment_id: PaymentId,
@@ -110,4 +110,49 @@ pub struct Payment {
     pub purpose: Option<Box<str>>,
     /// What it is for.
     pub remittance: Option<Remittance>,
+}
+
+impl fmt::Debug for Payment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Payment({} {}, ..)", self.scheme, self.payment_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Currency, Iban, OtherAccount};
+
+    #[test]
+    fn debug_shows_identity_and_nothing_of_the_content() {
+        let party = Party {
+            name: Some("Secret Name".into()),
+            lei: None,
+            address: Some(PostalAddress { town: Some("Secret Town".into()), ..PostalAddress::default() }),
+        };
+        let payment = Payment {
+            payment_id: PaymentId::parse("PAY-1").expect("valid"),
+            scheme: SchemeName::parse("book").expect("valid"),
+            references: References::default(),
+            amount: Money::new(123_456, Currency::parse("EUR").expect("valid")).expect("positive"),
+            debtor: Some(party.clone()),
+            creditor: Some(party.clone()),
+            debtor_account: Account::Iban(Iban::parse("DE89370400440532013000").expect("valid")),
+            creditor_account: Account::Other(OtherAccount::parse("SecretAccount", None).expect("valid")),
+            debtor_agent: None,
+            creditor_agent: None,
+            charge_bearer: None,
+            execution_date: None,
+            late_from: None,
+            expires_at: None,
+            category_purpose: None,
+            purpose: None,
+            remittance: Some(Remittance::Unstructured("Secret reason".into())),
+        };
+        let text = format!("{payment:?} {party:?} {:?} {:?}", party.address, payment.remittance);
+        assert!(text.starts_with("Payment(book PAY-1, ..)"), "{text}");
+        for planted in ["Secret", "1234", "8937"] {
+            assert!(!text.contains(planted), "{text}");
+        }
+    }
 }

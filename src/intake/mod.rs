@@ -3,17 +3,22 @@
 //! [`Decode`] reads the identity and the content, [`Rules`] judges it. What cannot be read is [`Unreadable`] and
 //! leaves as a dead letter; what breaks a rule is [`Refused`] and is reported with every finding.
 
+mod canonical;
 mod contract;
+mod json;
 mod rules;
 mod scheme;
 
+use std::fmt;
+
 use jiff::Timestamp;
+use serde_json::{Map, Value};
 
 use crate::domain::{Fingerprint, Money, OrderKey, Payment, PaymentId, Reason, References, SchemeName};
 
 pub use contract::Contract;
 pub use rules::Rules;
-pub use scheme::{Requires, Scheme};
+pub use scheme::{Maximum, Requires, Scheme, zone};
 
 /// One event as the broker handed it over.
 #[derive(Clone, Copy)]
@@ -55,7 +60,9 @@ pub enum Unreadable {
 pub struct Decoded {
     payment_id: PaymentId,
     fingerprint: Fingerprint,
-    content: serde_json::Map<String, serde_json::Value>,
+    content: Map<String, Value>,
+    /// Containers within containers, the body itself counted.
+    depth: usize,
 }
 
 /// A judged event. Only [`Rules::judge`] makes one.
@@ -68,7 +75,7 @@ pub enum Judged {
 
 /// A payment that passed every rule.
 pub struct Valid {
-    payment: Payment,
+    payment: Box<Payment>,
     fingerprint: Fingerprint,
 }
 
@@ -81,7 +88,48 @@ pub struct Refused {
     amount: Option<Money>,
 }
 
+// === impl Decoded ===
+
+impl Decoded {
+    /// An event of `payment_id` that came on a subject of `scheme` and asks for `content`.
+    ///
+    /// `content` may not nest deeper than 100 levels: it is walked by recursion.
+    #[must_use]
+    pub fn new(payment_id: PaymentId, scheme: &SchemeName, content: Map<String, Value>) -> Self {
+        let (fingerprint, depth) = canonical::fingerprint(&content, scheme);
+        Self { payment_id, fingerprint, content, depth }
+    }
+
+    /// The payment the event asks for.
+    #[must_use]
+    pub fn payment_id(&self) -> &PaymentId {
+        &self.payment_id
+    }
+
+    /// The digest of what was asked for.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+}
+
+// The derived form would print names and account numbers.
+impl fmt::Debug for Decoded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Decoded({}, {:?}, ..)", self.payment_id, self.fingerprint)
+    }
+}
+
 // === impl Judged ===
+
+impl fmt::Debug for Judged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Valid(valid) => valid.fmt(f),
+            Self::Refused(refused) => refused.fmt(f),
+        }
+    }
+}
 
 impl Judged {
     /// The payment the event asks for.
@@ -114,6 +162,12 @@ impl Judged {
 
 // === impl Valid ===
 
+impl fmt::Debug for Valid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Valid({}, {:?}, ..)", self.payment.payment_id, self.fingerprint)
+    }
+}
+
 impl Valid {
     /// The payment.
     #[must_use]
@@ -123,6 +177,12 @@ impl Valid {
 }
 
 // === impl Refused ===
+
+impl fmt::Debug for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Refused({}, {:?}, {:?}, ..)", self.payment_id, self.fingerprint, self.reasons)
+    }
+}
 
 impl Refused {
     /// At least one finding, in table order; the first leads.
