@@ -1,3 +1,9 @@
 #![doc = "Acquit"]
+pub mod broker;
 pub mod domain;
+pub mod intake;
+pub mod rails;
+pub mod resilience;
+pub mod store;
 pub mod telemetry;
+pub mod worker;

@@ -123,7 +123,7 @@ impl Nats {
         let mut link = link;
         // The event of the first connection comes over a channel of its own and may be on its way.
         let up = timeout(settings.connect_timeout, link.wait_for(|l| l.connected)).await;
-        if !matches!(up, Ok(Ok(_))) {
+        if !up.is_ok_and(|seen| seen.is_ok()) {
             return Err(unreachable("connected, and lost again at once".to_owned()));
         }
         Ok(Self { client, table, link, inbox_prefix: settings.inbox_prefix.as_str().into() })

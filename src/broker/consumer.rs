@@ -115,10 +115,6 @@ impl<W: Wire> Broker<W> {
 }
 
 impl<W: Wire> Consumer<W> {
-    pub(crate) fn broker(&self) -> &Broker<W> {
-        &self.broker
-    }
-
     pub(super) fn wire(&self) -> &W {
         &self.broker.wire
     }

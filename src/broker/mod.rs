@@ -10,6 +10,7 @@ mod delivery;
 mod publish;
 mod pull;
 mod request;
+mod scan;
 mod topology;
 
 use std::future::Future;
@@ -25,13 +26,14 @@ pub(crate) use consumer::{Consumer, Facts, VerifyError};
 pub(crate) use delivery::{AckUnknown, Delay, Delivery, Hold};
 pub use publish::PublishError;
 pub(crate) use publish::{Announced, Buried};
-pub(crate) use pull::{Ended, Pulled, Pulls, Refusal};
+pub(crate) use pull::{Ended, Pulled, Pulls};
+pub use scan::Scan;
 pub use topology::{ApiError, ConsumerInfo, StoredMessage, StreamInfo};
 
 use crate::domain::StreamName;
 
 /// One message to be sent.
-pub(crate) struct Outgoing {
+pub struct Outgoing {
     pub(crate) subject: Subject,
     pub(crate) headers: Option<HeaderMap>,
     pub(crate) payload: Bytes,
@@ -56,7 +58,7 @@ pub enum WireError {
 
 /// How the connection is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct LinkState {
+pub struct LinkState {
     /// Connected now.
     pub(crate) connected: bool,
     /// Grows with each connection.
@@ -67,8 +69,8 @@ pub(crate) struct LinkState {
     pub(crate) denied: Option<String>,
 }
 
-/// What the NATS client and a model of it can both do.
-pub(crate) trait Wire: Clone + Send + Sync + 'static {
+/// What the NATS client and a model of it can both do. Nothing outside this crate implements it.
+pub trait Wire: Clone + Send + Sync + 'static {
     /// A subscription.
     type Inbox: Stream<Item = Message> + Send + Unpin;
     /// Sends and waits for one reply. Cancel-safe: a reply that comes later is dropped.
@@ -107,7 +109,6 @@ pub struct Broker<W> {
     streams: Streams,
 }
 
-#[expect(private_bounds, reason = "the wire is ours; a stranger's rail or decoder never needs it")]
 impl<W: Wire> Broker<W> {
     /// A broker over a connected wire.
     pub fn new(wire: W, streams: Streams) -> Self {

@@ -87,7 +87,6 @@ struct PubAck {
     error: Option<ErrorBody>,
 }
 
-#[expect(private_bounds, reason = "the wire is ours")]
 impl<W: Wire> Broker<W> {
     /// Publishes an outcome event and waits for its PubAck. At least once: a repeat has the same message id.
     pub(crate) async fn announce(
@@ -115,7 +114,7 @@ impl<W: Wire> Broker<W> {
             Err(error) => Err(error),
         };
         match buried {
-            Ok(()) => Ok(Buried { delivery, code: proof.reason().code().as_str() }),
+            Ok(()) => Ok(Buried { delivery, code: proof.code().as_str() }),
             Err(error) => Err((error, delivery, proof)),
         }
     }
@@ -152,7 +151,7 @@ impl<W: Wire> Broker<W> {
         let Some(payment_id) = proof.payment_id() else { return Ok(()) };
         let Some((scheme, key)) = delivery.subject_tokens() else { return Ok(()) };
         let event = delivery.event();
-        let reason = Reason::new(proof.reason().code(), "", proof.reason().text());
+        let reason = Reason::new(proof.code(), "", words(proof));
         let body = DeadLettered {
             contract: 1,
             payment_id,
@@ -162,7 +161,7 @@ impl<W: Wire> Broker<W> {
             reasons: &[reason],
             dead_letter: &format!("payments.dead.{}", event.token()),
             requested_at: Millis(delivery.requested_at()),
-            dead_lettered_at: Millis(proof.at()),
+            dead_lettered_at: Millis(proof.condemned_at()),
         };
         let subject = format!("payments.dead-lettered.{scheme}.{key}");
         let id = format!("{payment_id}:dead-lettered:{}.{}", event.created_ms, event.sequence);
@@ -219,6 +218,15 @@ impl<W: Wire> Broker<W> {
     }
 }
 
+/// Why, on one line and without any value of the event.
+fn words(proof: &Condemned) -> String {
+    match proof.reason() {
+        Some(reason) if reason.path.is_empty() => reason.text.clone(),
+        Some(reason) => format!("{}: {}", reason.path, reason.text),
+        None => proof.code().meaning().to_owned(),
+    }
+}
+
 fn dead_letter_headers<W: Wire>(
     delivery: &Delivery<W>,
     proof: &Condemned,
@@ -239,8 +247,8 @@ fn dead_letter_headers<W: Wire>(
         }
     }
     let event = delivery.event();
-    headers.insert("Acquit-Code", proof.reason().code().as_str());
-    headers.insert("Acquit-Reason", proof.reason().text());
+    headers.insert("Acquit-Code", proof.code().as_str());
+    headers.insert("Acquit-Reason", words(proof));
     headers.insert("Acquit-Subject", delivery.subject());
     headers.insert("Acquit-Stream", event.stream.as_str());
     headers.insert("Acquit-Stream-Created", event.created_ms.to_string());

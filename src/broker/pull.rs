@@ -104,15 +104,6 @@ impl<W: Wire> Pulls<W> {
         Ok(Self { consumer, inbox, prefix, next: 1, open: HashMap::new() })
     }
 
-    /// A new subscription under a new name. Credit of the pulls given up is returned; what still comes for them goes
-    /// nowhere and is delivered again after `ack_wait`.
-    pub(crate) async fn rebuild(&mut self) -> Result<u32, WireError> {
-        let unused = self.credit();
-        let fresh = Self::start(self.consumer.clone()).await?;
-        *self = fresh;
-        Ok(unused)
-    }
-
     /// Pulls the server has not ended.
     pub(crate) fn outstanding(&self) -> usize {
         self.open.len()

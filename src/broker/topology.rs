@@ -180,7 +180,6 @@ impl ConsumerInfo {
     }
 }
 
-#[expect(private_bounds, reason = "the wire is ours")]
 impl<W: Wire> Broker<W> {
     /// One JetStream API request.
     ///

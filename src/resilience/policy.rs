@@ -110,6 +110,21 @@ impl BreakerPolicy {
         if broken.is_empty() { Ok(Self(settings)) } else { Err(broken) }
     }
 
+    /// The policy for confirmed publications: five in a row without a confirmation shut the gate, and one at a time
+    /// tries whether confirmations come again. The same for every lane: what it guards is our own broker.
+    #[must_use]
+    pub fn publishing() -> Self {
+        Self(BreakerSettings {
+            sliding_window_size: 5,
+            minimum_number_of_calls: 5,
+            failure_rate_threshold: 100,
+            wait_duration_in_open_state: Duration::from_secs(1),
+            exponential_max_wait_duration_in_open_state: Duration::from_secs(10),
+            permitted_number_of_calls_in_half_open_state: 1,
+            ..BreakerSettings::default()
+        })
+    }
+
     /// The settings.
     #[must_use]
     pub fn settings(&self) -> &BreakerSettings {
@@ -132,6 +147,7 @@ mod tests {
 
     #[test]
     fn the_defaults_keep_their_own_rules() {
+        assert!(BreakerPolicy::new(BreakerPolicy::publishing().0).is_ok());
         assert!(BreakerPolicy::new(BreakerSettings::default()).is_ok());
     }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::event::Event;
-use super::gate::{Gates, Watch};
+use super::gate::Gates;
 use super::keepalive::Keepalive;
 use super::lane::Lane;
 use super::slots::{Parked, Slots};
@@ -141,7 +141,6 @@ impl<W: Wire, R> Context<W, R> {
             lane: self.lane.name.clone(),
             requested_at: delivery.requested_at(),
             delivery: delivery.delivered(),
-            breaker: self.gates.state(Watch::Settlement).name(),
             history: tries.notes,
         }
     }

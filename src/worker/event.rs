@@ -53,6 +53,7 @@ pub(super) enum Settled<W> {
     Released(Event<Received, W>),
     Doubt(Event<Doubt, W>),
     ForPerson(Event<ForPerson, W>),
+    Elsewhere(Event<Elsewhere, W>),
 }
 
 impl<S, W: Wire> Event<S, W> {
@@ -188,7 +189,8 @@ impl<W: Wire> Event<Doubt, W> {
             Ok(Concluded::Final(state)) => Ok(Settled::Final(Event { state, held })),
             Ok(Concluded::Released) => Ok(Settled::Released(Event { state: Received, held })),
             Ok(Concluded::Doubt(state)) => Ok(Settled::Doubt(Event { state, held })),
-            Ok(Concluded::Held) => Ok(Settled::ForPerson(Event { state: ForPerson, held })),
+            Ok(Concluded::Held(_)) => Ok(Settled::ForPerson(Event { state: ForPerson, held })),
+            Ok(Concluded::Elsewhere { until }) => Ok(Settled::Elsewhere(Event { state: Elsewhere { until }, held })),
             Err((lost, state)) => Err((lost, Event { state, held })),
         }
     }

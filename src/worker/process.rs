@@ -60,7 +60,6 @@ pub(super) fn origin<W: Wire, R: Rail>(ctx: &Context<W, R>, delivery: &Delivery<
         lane: ctx.lane.name.clone(),
         requested_at: delivery.requested_at(),
         delivery: delivery.delivered(),
-        breaker: ctx.gates.state(Watch::Settlement).name(),
         history: tries.notes,
     })
 }

@@ -68,6 +68,7 @@ async fn conclude<W: Wire, R: Rail>(
     loop {
         match event.conclude(&ctx.store, answer.clone()).await {
             Ok(Settled::Final(event)) => return opened_as(ctx, Opened::Final(event)).await,
+            Ok(Settled::Elsewhere(event)) => return opened_as(ctx, Opened::Elsewhere(event)).await,
             Ok(Settled::Doubt(event)) => return inquire(ctx, event, late).await,
             Ok(Settled::ForPerson(event)) => {
                 Flow::HeldForPerson { lane: ctx.name(), payment: &event.id().to_string() }.emit();
@@ -131,7 +132,7 @@ pub(super) fn inquire<W: Wire, R: Rail>(
                 () = tokio::time::sleep(after) => {}
                 answer = late_answer(&mut late) => return conclude(&ctx, event, answer, None).await,
             }
-            let finding = match timeout(terms.deadline, rail.inquire(event.doubt().key())).await {
+            let finding = match timeout(terms.deadline, rail.inquire(&event.doubt().key())).await {
                 Ok(finding) => finding,
                 Err(_) => Finding::CannotSay,
             };
