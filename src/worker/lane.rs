@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::domain::LaneName;
 use crate::intake::Rules;
-use crate::resilience::{BreakerPolicy, RetryPolicy};
+use crate::resilience::{BadSetting, BreakerPolicy, RetryPolicy};
 
 /// Bounds of one lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,27 @@ pub struct Limits {
     pub grace: Duration,
     /// How long one pull request stays open at the server, 1 to 5 s.
     pub expires: Duration,
+}
+
+impl Limits {
+    /// The largest message the stream takes: a lane that may not hold one would never move.
+    pub const LARGEST_EVENT: u32 = 80 * 1024;
+    /// What a shutdown needs beyond the last pull and the last call: the outcome event and the acknowledgement.
+    pub const GRACE_MARGIN: Duration = Duration::from_secs(5);
+
+    /// Every bound that breaks its rule, for a route whose calls end after `rail_deadline` (zero for the book).
+    #[must_use]
+    pub fn check(&self, rail_deadline: Duration) -> Vec<BadSetting> {
+        let needed = self.expires.saturating_add(rail_deadline).saturating_add(Self::GRACE_MARGIN);
+        let rules = [
+            ((1..=4_096).contains(&self.slots), "slots", "must be 1 to 4096"),
+            (self.parked >= 1, "parked", "must be at least 1"),
+            (self.payload_bytes >= Self::LARGEST_EVENT, "payload_bytes", "must hold one event of 80KiB"),
+            ((Duration::from_secs(1)..=Duration::from_secs(5)).contains(&self.expires), "expires", "must be 1s to 5s"),
+            (self.grace >= needed, "grace", "must be at least expires, the rail's deadline (0s for the book) and 5s"),
+        ];
+        rules.into_iter().filter(|(holds, _, _)| !holds).map(|(_, field, rule)| BadSetting { field, rule }).collect()
+    }
 }
 
 /// One durable consumer, one route, one breaker.
@@ -36,4 +57,18 @@ pub struct Lane {
     pub retry: RetryPolicy,
     /// When its gate shuts.
     pub breaker: BreakerPolicy,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shutdown_has_time_for_the_last_pull_and_the_last_call() {
+        let secs = Duration::from_secs;
+        let limits = Limits { slots: 1, parked: 1, payload_bytes: 80 << 10, grace: secs(9), expires: secs(2) };
+        assert!(limits.check(secs(2)).is_empty());
+        let fields: Vec<&str> = limits.check(secs(3)).iter().map(|bad| bad.field).collect();
+        assert_eq!(fields, ["grace"]);
+    }
 }

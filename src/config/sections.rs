@@ -1,0 +1,124 @@
+//! The small sections: store, book, ops, log.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::domain::{Account, Iban, OtherAccount};
+
+use super::problem::Problem;
+use super::read::Table;
+
+/// The store's settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// The database file.
+    pub path: PathBuf,
+    /// Bytes of the write-ahead log at which lanes pause.
+    pub wal_limit: u64,
+    /// How long a write waits for another process's lock.
+    pub busy_timeout: Duration,
+    /// Requests in one transaction, 1 to 4096.
+    pub group: u16,
+    /// Starts without an end after which an event is quarantined.
+    pub poison_starts: u32,
+}
+
+/// The book's settings.
+///
+/// By default an unknown account is opened and must not go below zero: a payment never overdraws unless somebody said
+/// so. Accounts that money comes from are named with `overdraft = "allow"`.
+#[derive(Debug, Clone)]
+pub struct BookSettings {
+    /// Whether an unknown account is opened; else the payment is refused.
+    pub open_unknown: bool,
+    /// Whether an account opened so may go below zero.
+    pub overdraft: bool,
+    /// Accounts known from the start, each with whether it may go below zero.
+    pub accounts: Vec<(Account, bool)>,
+}
+
+/// The HTTP side's settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpsSettings {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The log's settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// How it is written.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+}
+
+pub(super) fn store(table: &Table) -> StoreSettings {
+    StoreSettings {
+        path: table.path("path").unwrap_or_default(),
+        wal_limit: table.whole("wal_limit"),
+        busy_timeout: table.span("busy_timeout"),
+        group: table.whole("group"),
+        poison_starts: table.whole("poison_starts"),
+    }
+}
+
+pub(super) fn book(table: &Table, accounts: &[Table], problems: &mut Vec<Problem>) -> BookSettings {
+    let mut seen: Vec<Account> = Vec::new();
+    let mut known = Vec::with_capacity(accounts.len());
+    for declared in accounts {
+        let Some(account) = account(declared, problems) else { continue };
+        if seen.contains(&account) {
+            let rule = "must not name an account a second time";
+            problems.push(declared.problem("overdraft", rule, "keep one [[account]] for it"));
+        }
+        seen.push(account.clone());
+        known.push((account, declared.text("overdraft") == Some("allow")));
+    }
+    BookSettings {
+        open_unknown: table.text("unknown_accounts") == Some("open"),
+        overdraft: table.text("overdraft") == Some("allow"),
+        accounts: known,
+    }
+}
+
+fn account(table: &Table, problems: &mut Vec<Problem>) -> Option<Account> {
+    let parsed = match (table.text("iban"), table.text("other_id"), table.text("other_scheme")) {
+        (Some(iban), None, None) => Iban::parse(iban).map(Account::Iban).map_err(|bad| ("iban", bad.rule)),
+        (None, Some(id), scheme) => {
+            OtherAccount::parse(id, scheme).map(Account::Other).map_err(|bad| ("other_id", bad.rule))
+        }
+        _ => Err(("iban", "one of iban and other_id, not both")),
+    };
+    parsed
+        .map_err(|(key, rule)| {
+            problems.push(table.problem(key, format!("must be {rule}"), "write it as in the events' accounts"));
+        })
+        .ok()
+}
+
+pub(super) fn ops(table: &Table, problems: &mut Vec<Problem>) -> Option<OpsSettings> {
+    let listen = table.text("listen").and_then(|text| text.parse().ok());
+    if listen.is_none() {
+        let rule = "must be an IP address and a port";
+        problems.push(table.problem("listen", rule, "write \"127.0.0.1:9464\" or \"[::1]:9464\" for instance"));
+    }
+    Some(OpsSettings { listen: listen? })
+}
+
+pub(super) fn log(table: &Table) -> LogSettings {
+    LogSettings {
+        format: if table.text("format") == Some("json") { LogFormat::Json } else { LogFormat::Text },
+        level: table.text("level").unwrap_or("info").to_owned(),
+    }
+}
