@@ -11,18 +11,27 @@ mod schema;
 mod sqlite;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::domain::{EventId, LaneName, OrderKey, PaymentId, SchemeName};
+use crate::domain::{EventId, LaneName, OrderKey, SchemeName};
 
 pub use book::{BookPolicy, Unknown};
-pub use read::{Reader, /* what operators read, see read.rs */};
-pub use rows::{Changes, Rows};
-pub use sqlite::{OpenError, Sqlite, SqliteSettings};
-pub use writer::{Concluded, Condemned, Doubt, Intent, Order, Recorded, Stand, Store};
+pub use read::{
+    AttemptRecord, BookLine, EventKey, EventRecord, NoteRecord, PaymentLine, PaymentRecord, ReadError, Reader,
+    TransferRecord,
+};
+pub use rows::{
+    AccountKey, AccountRow, AttemptRow, Changes, Claim, Ended, EventKind, EventRow, PaymentRow, Rows, StartRow, State,
+    TransferRow, Wanted,
+};
+pub use sqlite::{Facts, HighWater, OpenError, Sqlite, SqliteSettings};
+pub use writer::{Concluded, Condemned, Doubt, GroupDone, Intent, NotCondemned, Order, Recorded, Stand, Store};
 
 /// Everything the store keeps about the event that asks, beside what was judged.
 #[derive(Debug, Clone)]
@@ -88,6 +97,9 @@ pub enum StoreLost {
     /// Anything else; the text is the database's own and holds no value of an event.
     #[error("the store failed: {0}")]
     Failed(String),
+    /// The database takes everything but this: its content breaks a rule of the schema. No value is in the text.
+    #[error("the store refuses what was to be written: {0}")]
+    Refused(String),
     /// The writer has ended.
     #[error("the store is closed")]
     Closed,
@@ -105,7 +117,7 @@ pub enum Trouble {
 /// What a database must do. It is dumb: loads rows under lock, writes, commits. It never sees a proof.
 pub trait Backend: Send + 'static {
     /// Starts a transaction and loads what stands for `ids`, for the events, and for the accounts.
-    fn begin(&mut self, wanted: &rows::Wanted) -> impl Future<Output = Result<Rows, Trouble>> + Send;
+    fn begin(&mut self, wanted: &Wanted) -> impl Future<Output = Result<Rows, Trouble>> + Send;
     /// Writes the changes and commits them durably; or rolls everything back.
     fn commit(&mut self, changes: Changes) -> impl Future<Output = Result<(), Trouble>> + Send;
     /// After an unanswered commit: forget everything held in memory and connect anew.
