@@ -1,0 +1,465 @@
+//! The decision: rows and requests give changes and one answer per request. Pure; SQLite, PostgreSQL and the
+//! simulation share it. Requests of one group see what the ones before them did.
+
+mod outcome;
+mod rail;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::book::{Book, BookPolicy};
+use super::rows::{Changes, EventKind, EventRow, Mark, PaymentRow, Rows, StartRow, State, to_millis};
+use super::{Note, Origin, Route};
+use crate::domain::{
+    Answer, Code, DeadReason, EventId, Finding, Fingerprint, Money, Outcome, Payment, PaymentId, RailRef, Reason,
+    References, StreamName,
+};
+use crate::intake::{Judged, Refused};
+
+/// What does not change from group to group.
+#[derive(Debug, Clone)]
+pub(super) struct Terms {
+    pub(super) policy: BookPolicy,
+    /// This process, unlike any other that ever held a claim in this store.
+    pub(super) owner: Box<str>,
+    pub(super) claim: Duration,
+}
+
+/// A judgement without its wrapper.
+#[derive(Clone, Copy)]
+pub(super) enum Asked<'a> {
+    Valid(&'a Payment),
+    Refused(&'a Refused),
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn of(judged: &'a Judged) -> Self {
+        match judged {
+            Judged::Valid(valid) => Self::Valid(valid.payment()),
+            Judged::Refused(refused) => Self::Refused(refused),
+        }
+    }
+}
+
+/// One attempt in hand: which, under which fence.
+#[derive(Debug, Clone)]
+pub(super) struct Ticket {
+    pub(super) row: i64,
+    pub(super) payment_id: PaymentId,
+    pub(super) rail: Arc<str>,
+    pub(super) leg: u8,
+    pub(super) attempt: u32,
+    pub(super) fence: i64,
+    pub(super) started_at: Timestamp,
+    pub(super) until: Timestamp,
+    pub(super) not_found: u32,
+    pub(super) held: bool,
+}
+
+/// What is asked of the store.
+pub(super) enum Ask<'a> {
+    Open { origin: &'a Origin, judged: &'a Judged, route: &'a Route },
+    Conclude { with: InHand<'a>, answer: &'a Answer },
+    Resume { with: InHand<'a>, finding: &'a Finding, longest: Duration },
+    Condemn { origin: &'a Origin, why: &'a DeadReason, payment: Option<&'a PaymentId> },
+    Start { event: &'a EventId },
+    Probe,
+}
+
+/// What the holder of an attempt knows.
+#[derive(Clone, Copy)]
+pub(super) struct InHand<'a> {
+    pub(super) origin: &'a Origin,
+    pub(super) asked: Asked<'a>,
+    pub(super) ticket: &'a Ticket,
+    pub(super) notes: &'a [Note],
+}
+
+/// What is answered, before it is durable. The writer makes proofs of it once it is.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Final {
+        outcome: Box<Outcome>,
+        duplicate: bool,
+    },
+    Go(Ticket),
+    Doubt(Ticket),
+    Held(Ticket),
+    Released,
+    Elsewhere {
+        until: Timestamp,
+    },
+    Condemned(Box<EventRow>),
+    /// Not condemned: an attempt has no conclusive answer.
+    InDoubt,
+    /// Not condemned: the event has another end already.
+    Ended,
+    Starts(u32),
+    Written,
+    /// The rows contradict the request: the store is not the one that the request came from.
+    Foreign,
+}
+
+/// Decides a group. `asks` are applied in the order given.
+pub(super) fn decide(rows: Rows, asks: &[Ask<'_>], terms: &Terms) -> (Changes, Vec<Verdict>) {
+    let mut group = Group::new(rows, terms);
+    let verdicts = asks.iter().map(|ask| group.answer(ask)).collect();
+    (group.into_changes(), verdicts)
+}
+
+struct Slot {
+    row: PaymentRow,
+    mark: Mark,
+}
+
+struct Group<'a> {
+    terms: &'a Terms,
+    claim: SignedDuration,
+    now: Timestamp,
+    next_payment: i64,
+    payments: HashMap<PaymentId, Slot>,
+    events: HashMap<EventId, EventRow>,
+    ended: Vec<EventId>,
+    starts: HashMap<EventId, StartRow>,
+    starts_changed: BTreeMap<EventId, Option<StartRow>>,
+    book: Book<'a>,
+    notes: Vec<(PaymentId, Note)>,
+    high_water: BTreeMap<(StreamName, i64), u64>,
+    probe: bool,
+}
+
+impl<'a> Group<'a> {
+    fn new(rows: Rows, terms: &'a Terms) -> Self {
+        let payments = rows
+            .payments
+            .into_iter()
+            .map(|(id, row)| (id, Slot { row, mark: Mark::Stands }))
+            .collect::<HashMap<_, _>>();
+        Self {
+            terms,
+            claim: SignedDuration::try_from(terms.claim).unwrap_or(SignedDuration::from_mins(5)),
+            now: to_millis(rows.now),
+            next_payment: rows.next_payment,
+            payments,
+            events: rows.events,
+            ended: Vec::new(),
+            starts: rows.starts,
+            starts_changed: BTreeMap::new(),
+            book: Book::new(&terms.policy, rows.accounts, rows.next_account),
+            notes: Vec::new(),
+            high_water: BTreeMap::new(),
+            probe: false,
+        }
+    }
+
+    fn answer(&mut self, ask: &Ask<'_>) -> Verdict {
+        match ask {
+            Ask::Open { origin, judged, route } => self.open(origin, judged, route),
+            Ask::Conclude { with, answer } => self.conclude(*with, answer, false),
+            Ask::Resume { with, finding, longest } => self.resume(*with, finding, *longest),
+            Ask::Condemn { origin, why, payment } => self.condemn(origin, why, *payment),
+            Ask::Start { event } => self.start(event),
+            Ask::Probe => {
+                self.probe = true;
+                Verdict::Written
+            }
+        }
+    }
+
+    fn open(&mut self, origin: &Origin, judged: &Judged, route: &Route) -> Verdict {
+        let id = judged.payment_id();
+        self.note(id, &origin.history);
+        if let Some(row) = self.events.get(&origin.event) {
+            if self.starts.remove(&origin.event).is_some() {
+                self.starts_changed.insert(origin.event.clone(), None);
+            }
+            match row.kind {
+                EventKind::Rejected => {
+                    return Verdict::Final { outcome: Box::new(outcome::of_event(row, id)), duplicate: false };
+                }
+                EventKind::Condemned => return Verdict::Condemned(Box::new(row.clone())),
+                EventKind::Duplicate => {}
+            }
+        }
+        let Some(mut slot) = self.payments.remove(id) else { return self.open_fresh(origin, judged, route, None) };
+        if slot.row.state == State::Freed {
+            return self.open_fresh(origin, judged, route, Some(slot));
+        }
+        let verdict = if slot.row.fingerprint == judged.fingerprint() {
+            slot.row.deliveries = slot.row.deliveries.saturating_add(1);
+            slot.touch();
+            self.open_standing(origin, Asked::of(judged), route, &mut slot)
+        } else {
+            self.end_condemned(origin, &DeadReason::Conflict, Some(id), judged.amount())
+        };
+        self.payments.insert(id.clone(), slot);
+        verdict
+    }
+
+    /// Nothing stands for the payment; `freed` is a row that a corrected event may take over.
+    fn open_fresh(&mut self, origin: &Origin, judged: &Judged, route: &Route, freed: Option<Slot>) -> Verdict {
+        let id = judged.payment_id();
+        let refusal = match Asked::of(judged) {
+            Asked::Refused(refused) => Err((refused.reasons().to_vec(), refused.references().clone())),
+            Asked::Valid(payment) if self.expired(payment) => Err((vec![expired()], payment.references.clone())),
+            Asked::Valid(payment) => Ok(payment),
+        };
+        match refusal {
+            Ok(payment) => {
+                let mut slot = self.new_slot(origin, judged.fingerprint(), payment, freed);
+                let verdict = match route {
+                    Route::Book => self.post(origin, payment, &mut slot),
+                    Route::Rail { name, leg } => self.go(origin, name, *leg, &mut slot),
+                };
+                self.payments.insert(id.clone(), slot);
+                verdict
+            }
+            Err((reasons, references)) => {
+                if let Some(freed) = freed {
+                    self.payments.insert(id.clone(), freed);
+                }
+                self.end_rejected(origin, id, reasons, references, judged.amount())
+            }
+        }
+    }
+
+    fn new_slot(&mut self, origin: &Origin, print: Fingerprint, payment: &Payment, freed: Option<Slot>) -> Slot {
+        let mut row = PaymentRow {
+            row: 0,
+            payment_id: payment.payment_id.clone(),
+            fingerprint: print,
+            state: State::Open,
+            event: origin.event.clone(),
+            scheme: origin.scheme.clone(),
+            order_key: origin.order_key.clone(),
+            lane: origin.lane.clone(),
+            rail: "book".into(),
+            rail_ref: None,
+            amount: payment.amount,
+            references: payment.references.clone(),
+            requested_at: to_millis(origin.requested_at),
+            finished_at: None,
+            late: false,
+            attempts: 0,
+            last_attempt: 0,
+            reasons: Vec::new(),
+            claim: None,
+            fence: 0,
+            deliveries: 1,
+            tries: Vec::new(),
+        };
+        if let Some(Slot { row: old, mark }) = freed {
+            // Numbers, fence and keys go on: an attempt of the event before must never be taken for one of this.
+            row =
+                PaymentRow { row: old.row, last_attempt: old.last_attempt, fence: old.fence, tries: old.tries, ..row };
+            return Slot { row, mark: if mark == Mark::New { Mark::New } else { Mark::Changed } };
+        }
+        row.row = self.next_payment;
+        self.next_payment = self.next_payment.saturating_add(1);
+        Slot { row, mark: Mark::New }
+    }
+
+    /// Settles in the book, or refuses for good.
+    fn post(&mut self, origin: &Origin, payment: &Payment, slot: &mut Slot) -> Verdict {
+        slot.row.rail = "book".into();
+        slot.row.attempts = slot.row.attempts.saturating_add(1);
+        match self.book.post(slot.row.row, payment, self.now) {
+            Ok(()) => {
+                slot.row.rail_ref = Some(RailRef::of_transfer(slot.row.row));
+                slot.row.late = payment.late_from.is_some_and(|from| self.now >= from);
+                self.finish(origin, State::Settled, slot)
+            }
+            Err(reason) => {
+                slot.row.reasons = vec![reason];
+                self.finish(origin, State::Rejected, slot)
+            }
+        }
+    }
+
+    fn finish(&mut self, origin: &Origin, state: State, slot: &mut Slot) -> Verdict {
+        slot.row.state = state;
+        slot.row.lane = origin.lane.clone();
+        slot.row.finished_at = Some(self.now);
+        slot.row.claim = None;
+        slot.touch();
+        let event = slot.row.event.clone();
+        self.ends(&event);
+        self.stands(origin, slot)
+    }
+
+    /// A final payment answers an event: its own, or one that asks again.
+    fn stands(&mut self, origin: &Origin, slot: &Slot) -> Verdict {
+        let row = &slot.row;
+        let duplicate = row.event != origin.event;
+        if duplicate && !self.events.contains_key(&origin.event) {
+            let record = EventRow {
+                kind: EventKind::Duplicate,
+                references: References::default(),
+                ..self.event_row(origin, Some(&row.payment_id), Some(row.amount))
+            };
+            self.end_event(record);
+        }
+        self.forget_starts(&origin.event);
+        match outcome::of_payment(row) {
+            Some(outcome) => Verdict::Final { outcome: Box::new(outcome), duplicate },
+            None => Verdict::Foreign,
+        }
+    }
+
+    fn end_rejected(
+        &mut self,
+        origin: &Origin,
+        id: &PaymentId,
+        reasons: Vec<Reason>,
+        references: References,
+        amount: Option<Money>,
+    ) -> Verdict {
+        let row = EventRow { reasons, references, ..self.event_row(origin, Some(id), amount) };
+        let outcome = Box::new(outcome::of_event(&row, id));
+        self.end_event(row);
+        Verdict::Final { outcome, duplicate: false }
+    }
+
+    fn end_condemned(
+        &mut self,
+        origin: &Origin,
+        why: &DeadReason,
+        id: Option<&PaymentId>,
+        amount: Option<Money>,
+    ) -> Verdict {
+        let mut row = self.event_row(origin, id, amount);
+        row.kind = EventKind::Condemned;
+        row.reasons = vec![Reason::new(why.code(), "", why.text())];
+        row.attempts = match why {
+            DeadReason::Unreadable(_) | DeadReason::Conflict => u32::try_from(origin.delivery).unwrap_or(u32::MAX),
+            DeadReason::Poison { starts } => *starts,
+            DeadReason::Exhausted { attempts } => *attempts,
+        };
+        self.end_event(row.clone());
+        Verdict::Condemned(Box::new(row))
+    }
+
+    fn condemn(&mut self, origin: &Origin, why: &DeadReason, payment: Option<&PaymentId>) -> Verdict {
+        if let Some(row) = self.events.get(&origin.event) {
+            return match row.kind {
+                EventKind::Condemned => Verdict::Condemned(Box::new(row.clone())),
+                EventKind::Rejected | EventKind::Duplicate => Verdict::Ended,
+            };
+        }
+        let mut amount = None;
+        if let Some(slot) = payment.and_then(|id| self.payments.get_mut(id)) {
+            let (own, row) = (slot.row.event == origin.event, &mut slot.row);
+            match row.state {
+                State::Settled | State::Rejected if own => return Verdict::Ended,
+                State::Settled | State::Rejected | State::Freed => {}
+                State::Open | State::Held => {
+                    if row.state == State::Held || !rail::all_conclusive(row) {
+                        return Verdict::InDoubt;
+                    }
+                    if own {
+                        row.state = State::Freed;
+                        row.claim = None;
+                        amount = Some(row.amount);
+                        slot.touch();
+                    }
+                }
+            }
+        }
+        if let Some(id) = payment {
+            self.note(id, &origin.history);
+        }
+        self.end_condemned(origin, why, payment, amount)
+    }
+
+    fn start(&mut self, event: &EventId) -> Verdict {
+        let start = self.starts.entry(event.clone()).or_insert(StartRow { count: 0, first_at: self.now });
+        start.count = start.count.saturating_add(1);
+        self.starts_changed.insert(event.clone(), Some(*start));
+        Verdict::Starts(start.count)
+    }
+
+    fn event_row(&self, origin: &Origin, id: Option<&PaymentId>, amount: Option<Money>) -> EventRow {
+        EventRow {
+            event: origin.event.clone(),
+            kind: EventKind::Rejected,
+            payment_id: id.cloned(),
+            reasons: Vec::new(),
+            scheme: origin.scheme.clone(),
+            order_key: origin.order_key.clone(),
+            lane: origin.lane.clone(),
+            references: References::default(),
+            amount,
+            requested_at: to_millis(origin.requested_at),
+            first_seen: self.starts.get(&origin.event).map_or(self.now, |start| start.first_at),
+            attempts: 1,
+            at: self.now,
+        }
+    }
+
+    fn end_event(&mut self, row: EventRow) {
+        self.ends(&row.event);
+        self.ended.push(row.event.clone());
+        self.events.insert(row.event.clone(), row);
+    }
+
+    fn ends(&mut self, event: &EventId) {
+        let highest = self.high_water.entry((event.stream.clone(), event.created_ms)).or_insert(0);
+        *highest = event.sequence.max(*highest);
+        self.forget_starts(event);
+    }
+
+    fn forget_starts(&mut self, event: &EventId) {
+        if self.starts.remove(event).is_some() {
+            self.starts_changed.insert(event.clone(), None);
+        }
+    }
+
+    fn note(&mut self, id: &PaymentId, notes: &[Note]) {
+        self.notes.extend(notes.iter().map(|note| (id.clone(), note.clone())));
+    }
+
+    fn expired(&self, payment: &Payment) -> bool {
+        payment.expires_at.is_some_and(|end| self.now >= end)
+    }
+
+    fn into_changes(self) -> Changes {
+        let posted = self.book.into_posted();
+        let mut changes = Changes {
+            new_accounts: posted.opened,
+            changed_accounts: posted.changed,
+            transfers: posted.transfers,
+            notes: self.notes,
+            starts: self.starts_changed.into_iter().collect(),
+            high_water: self.high_water.into_iter().map(|((stream, created), top)| (stream, created, top)).collect(),
+            probe: self.probe,
+            ..Changes::default()
+        };
+        let mut events = self.events;
+        changes.events = self.ended.iter().filter_map(|event| events.remove(event)).collect();
+        for slot in self.payments.into_values() {
+            match slot.mark {
+                Mark::Stands => {}
+                Mark::Changed => changes.changed_payments.push(slot.row),
+                Mark::New => changes.new_payments.push(slot.row),
+            }
+        }
+        changes.new_payments.sort_unstable_by_key(|row| row.row);
+        changes.changed_payments.sort_unstable_by_key(|row| row.row);
+        changes
+    }
+}
+
+impl Slot {
+    fn touch(&mut self) {
+        if self.mark == Mark::Stands {
+            self.mark = Mark::Changed;
+        }
+    }
+}
+
+fn expired() -> Reason {
+    Reason::new(Code::AB11, "/expires_at", "the deadline passed before the payment was submitted")
+}

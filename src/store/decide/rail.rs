@@ -1,0 +1,328 @@
+//! Payments that go over a rail: attempts, claims and fences, doubt.
+//!
+//! An attempt without a conclusive answer may have reached its rail. While there is one, the payment is only
+//! inquired about, sent again under the same key once the rail has twice not known it, and never refused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::super::rows::{AttemptRow, Claim, Ended, PaymentRow, State};
+use super::super::{Origin, Route};
+use super::{Asked, Group, InHand, Slot, Ticket, Verdict, expired};
+use crate::domain::{Answer, Code, Finding, RailRef, Reason};
+
+/// Inquiries that must not find an attempt before it is sent again.
+const NOT_FOUND_ENOUGH: u32 = 2;
+
+pub(super) fn all_conclusive(row: &PaymentRow) -> bool {
+    row.tries.iter().all(|attempt| attempt.ended.is_some())
+}
+
+/// No attempt without an answer is one that the rail may still know.
+fn all_resendable(row: &PaymentRow) -> bool {
+    row.tries.iter().all(|attempt| attempt.ended.is_some() || attempt.not_found >= NOT_FOUND_ENOUGH)
+}
+
+impl Group<'_> {
+    /// The same payment is asked for and something stands.
+    pub(super) fn open_standing(
+        &mut self,
+        origin: &Origin,
+        asked: Asked<'_>,
+        route: &Route,
+        slot: &mut Slot,
+    ) -> Verdict {
+        match slot.row.state {
+            State::Settled | State::Rejected => return self.stands(origin, slot),
+            State::Open | State::Held | State::Freed => {}
+        }
+        let claimant = self.claimant(origin);
+        if let Some(claim) = &slot.row.claim
+            && claim.until > self.now
+            && claim.owner != claimant
+        {
+            return Verdict::Elsewhere { until: claim.until };
+        }
+        if slot.row.state == State::Held {
+            return self.take_over(origin, slot);
+        }
+        if all_conclusive(&slot.row) {
+            return match (asked, route) {
+                (Asked::Refused(_), _) => self.refuse_standing(origin, asked, slot),
+                (Asked::Valid(payment), _) if self.expired(payment) => self.refuse_standing(origin, asked, slot),
+                (Asked::Valid(payment), Route::Book) => self.post(origin, payment, slot),
+                (Asked::Valid(_), Route::Rail { name, leg }) => self.go(origin, name, *leg, slot),
+            };
+        }
+        if let (Asked::Valid(payment), Route::Rail { name, .. }) = (asked, route)
+            && all_resendable(&slot.row)
+            && !self.expired(payment)
+            && let Some(open) = unanswered(&slot.row)
+            && &*open.rail == *name
+        {
+            let leg = open.leg;
+            return self.attempt(origin, (*name).into(), leg, slot);
+        }
+        self.take_over(origin, slot)
+    }
+
+    /// The event ends by our rules although its payment was claimed: every attempt is known not to have counted.
+    fn refuse_standing(&mut self, origin: &Origin, asked: Asked<'_>, slot: &mut Slot) -> Verdict {
+        if slot.row.event == origin.event {
+            slot.row.state = State::Freed;
+            slot.row.claim = None;
+            slot.touch();
+        }
+        let (reasons, references) = match asked {
+            Asked::Valid(payment) => (vec![expired()], payment.references.clone()),
+            Asked::Refused(refused) => (refused.reasons().to_vec(), refused.references().clone()),
+        };
+        self.end_rejected(origin, &slot.row.payment_id.clone(), reasons, references, Some(slot.row.amount))
+    }
+
+    /// A new attempt where every one before has its conclusive answer.
+    pub(super) fn go(&mut self, origin: &Origin, rail: &str, wanted: u8, slot: &mut Slot) -> Verdict {
+        let mut leg = wanted;
+        for before in &slot.row.tries {
+            // A key that a rail has refused, or that another rail has seen, is used up.
+            if before.ended == Some(Ended::Resubmit) || &*before.rail != rail {
+                leg = leg.max(before.leg.saturating_add(1));
+            }
+        }
+        self.attempt(origin, rail.into(), leg, slot)
+    }
+
+    fn attempt(&mut self, origin: &Origin, rail: Arc<str>, leg: u8, slot: &mut Slot) -> Verdict {
+        let row = &mut slot.row;
+        row.state = State::Open;
+        row.rail = Arc::clone(&rail);
+        row.lane = origin.lane.clone();
+        row.last_attempt = row.last_attempt.saturating_add(1);
+        row.attempts = row.attempts.saturating_add(1);
+        row.tries.push(AttemptRow {
+            payment: row.row,
+            number: row.last_attempt,
+            leg,
+            rail,
+            started_at: self.now,
+            ended: None,
+            ended_at: None,
+            not_found: 0,
+            dirty: true,
+        });
+        self.claim(origin, slot);
+        self.ticket(slot).map_or(Verdict::Foreign, Verdict::Go)
+    }
+
+    /// Whoever held the payment is gone, or is this event's earlier delivery in this process.
+    fn take_over(&mut self, origin: &Origin, slot: &mut Slot) -> Verdict {
+        self.claim(origin, slot);
+        self.ticket(slot).map_or(Verdict::Foreign, Verdict::Doubt)
+    }
+
+    fn claim(&mut self, origin: &Origin, slot: &mut Slot) {
+        slot.row.fence = slot.row.fence.saturating_add(1);
+        self.extend(origin, slot);
+    }
+
+    fn extend(&mut self, origin: &Origin, slot: &mut Slot) {
+        let until = self.now.saturating_add(self.claim).unwrap_or(Timestamp::MAX);
+        slot.row.claim = Some(Claim { owner: self.claimant(origin), until });
+        slot.touch();
+    }
+
+    /// A process may work on one payment for two events; they must not take each other's attempts for their own.
+    fn claimant(&self, origin: &Origin) -> Arc<str> {
+        format!("{}/{}", self.terms.owner, origin.event).into()
+    }
+
+    /// The ticket of the attempt in doubt, or of the last one.
+    fn ticket(&self, slot: &Slot) -> Option<Ticket> {
+        let row = &slot.row;
+        let attempt = unanswered(row).or_else(|| row.tries.last())?;
+        Some(Ticket {
+            row: row.row,
+            payment_id: row.payment_id.clone(),
+            rail: Arc::clone(&attempt.rail),
+            leg: attempt.leg,
+            attempt: attempt.number,
+            fence: row.fence,
+            started_at: attempt.started_at,
+            until: row.claim.as_ref().map_or(self.now, |claim| claim.until),
+            not_found: attempt.not_found,
+            held: row.state == State::Held,
+        })
+    }
+
+    /// Records what a rail said to an attempt, or (`inquiry`) about it.
+    pub(super) fn conclude(&mut self, with: InHand<'_>, answer: &Answer, inquiry: bool) -> Verdict {
+        let id = &with.ticket.payment_id;
+        self.note(id, with.notes);
+        let Some(mut slot) = self.payments.remove(id) else { return Verdict::Foreign };
+        let verdict = if slot.row.row == with.ticket.row {
+            self.conclude_in(with, answer, inquiry, &mut slot)
+        } else {
+            Verdict::Foreign
+        };
+        self.payments.insert(id.clone(), slot);
+        verdict
+    }
+
+    fn conclude_in(&mut self, with: InHand<'_>, answer: &Answer, inquiry: bool, slot: &mut Slot) -> Verdict {
+        match slot.row.state {
+            State::Settled | State::Rejected => {
+                self.answer_own(with.ticket, answer, inquiry, slot);
+                return self.stands(with.origin, slot);
+            }
+            State::Freed => return Verdict::Released,
+            State::Open | State::Held => {}
+        }
+        let fresh = slot.row.fence == with.ticket.fence;
+        if !slot.row.tries.iter().any(|own| own.number == with.ticket.attempt && own.ended.is_none()) {
+            // It has its answer: this one was recorded before and the commit's own answer was lost.
+            return if fresh { Verdict::Released } else { self.elsewhere(slot) };
+        }
+        self.answer_own(with.ticket, answer, inquiry, slot);
+        match answer {
+            Answer::Settled(reference) => self.settle(with, reference, slot),
+            Answer::Rejected { code, resubmit: false } if all_conclusive(&slot.row) => {
+                slot.row.reasons = vec![Reason::new(*code, "", code_text(*code))];
+                self.finish(with.origin, State::Rejected, slot)
+            }
+            Answer::Blocked => {
+                slot.row.state = State::Held;
+                slot.touch();
+                if !fresh {
+                    return self.elsewhere(slot);
+                }
+                self.extend(with.origin, slot);
+                self.ticket(slot).map_or(Verdict::Foreign, Verdict::Held)
+            }
+            Answer::NotSent(_) if inquiry => self.still_in_doubt(with, fresh, slot),
+            Answer::Rejected { .. } | Answer::NotSent(_) if fresh => {
+                slot.row.claim = None;
+                slot.touch();
+                Verdict::Released
+            }
+            Answer::Rejected { .. } | Answer::NotSent(_) => self.elsewhere(slot),
+            Answer::InProgress | Answer::Unknown => self.still_in_doubt(with, fresh, slot),
+        }
+    }
+
+    /// Writes the conclusive answer of the ticket's own attempt, whoever holds the payment by now.
+    fn answer_own(&self, ticket: &Ticket, answer: &Answer, inquiry: bool, slot: &mut Slot) {
+        let ended = match answer {
+            Answer::Settled(_) => Ended::Settled,
+            Answer::Rejected { resubmit: false, .. } => Ended::Rejected,
+            Answer::Rejected { resubmit: true, .. } => Ended::Resubmit,
+            // An inquiry that was not sent says nothing about the attempt.
+            Answer::NotSent(_) if inquiry => return,
+            Answer::NotSent(_) => Ended::NotSent,
+            Answer::InProgress | Answer::Blocked | Answer::Unknown => return,
+        };
+        let mut answered = false;
+        for attempt in &mut slot.row.tries {
+            let own = attempt.number == ticket.attempt;
+            // What a rail says under a key holds for all that it was sent under that key.
+            let covered = ended != Ended::NotSent && attempt.leg == ticket.leg && attempt.not_found >= NOT_FOUND_ENOUGH;
+            if attempt.ended.is_none() && (own || covered) {
+                attempt.ended = Some(ended);
+                attempt.ended_at = Some(self.now);
+                attempt.dirty = true;
+                answered |= own;
+            }
+        }
+        if answered && ended == Ended::NotSent {
+            slot.row.attempts = slot.row.attempts.saturating_sub(1);
+        }
+        slot.touch();
+    }
+
+    fn settle(&mut self, with: InHand<'_>, reference: &RailRef, slot: &mut Slot) -> Verdict {
+        slot.row.rail = Arc::clone(&with.ticket.rail);
+        slot.row.rail_ref = Some(reference.clone());
+        slot.row.late = match with.asked {
+            Asked::Valid(payment) => payment.late_from.is_some_and(|from| self.now >= from),
+            Asked::Refused(_) => false,
+        };
+        self.finish(with.origin, State::Settled, slot)
+    }
+
+    fn still_in_doubt(&mut self, with: InHand<'_>, fresh: bool, slot: &mut Slot) -> Verdict {
+        if !fresh {
+            return self.elsewhere(slot);
+        }
+        self.extend(with.origin, slot);
+        self.ticket(slot).map_or(Verdict::Foreign, Verdict::Doubt)
+    }
+
+    fn elsewhere(&self, slot: &Slot) -> Verdict {
+        Verdict::Elsewhere { until: slot.row.claim.as_ref().map_or(self.now, |claim| claim.until) }
+    }
+
+    /// Records what an inquiry found, and goes on where that allows it.
+    pub(super) fn resume(&mut self, with: InHand<'_>, finding: &Finding, longest: Duration) -> Verdict {
+        match finding {
+            Finding::Answered(answer) => match self.conclude(with, answer, true) {
+                Verdict::Released => self.again(with),
+                verdict => verdict,
+            },
+            Finding::CannotSay => self.conclude(with, &Answer::Unknown, true),
+            Finding::NotFound => self.not_found(with, longest),
+        }
+    }
+
+    /// A refusal that allows a new attempt: at once, under the next key.
+    fn again(&mut self, with: InHand<'_>) -> Verdict {
+        let id = &with.ticket.payment_id;
+        let Some(mut slot) = self.payments.remove(id) else { return Verdict::Foreign };
+        let verdict = match with.asked {
+            _ if slot.row.state != State::Open => self.elsewhere(&slot),
+            _ if !all_conclusive(&slot.row) => self.take_over(with.origin, &mut slot),
+            Asked::Valid(payment) if !self.expired(payment) => {
+                self.go(with.origin, &with.ticket.rail, with.ticket.leg, &mut slot)
+            }
+            Asked::Valid(_) | Asked::Refused(_) => self.refuse_standing(with.origin, with.asked, &mut slot),
+        };
+        self.payments.insert(id.clone(), slot);
+        verdict
+    }
+
+    fn not_found(&mut self, with: InHand<'_>, longest: Duration) -> Verdict {
+        let id = &with.ticket.payment_id;
+        let verdict = self.conclude(with, &Answer::Unknown, true);
+        let Verdict::Doubt(_) = verdict else { return verdict };
+        let Some(mut slot) = self.payments.remove(id) else { return Verdict::Foreign };
+        let longest = SignedDuration::try_from(longest).unwrap_or(SignedDuration::MAX);
+        let mut counted = false;
+        for attempt in &mut slot.row.tries {
+            let old = self.now.duration_since(attempt.started_at) > longest;
+            if old && attempt.ended.is_none() && attempt.leg == with.ticket.leg && attempt.not_found < NOT_FOUND_ENOUGH
+            {
+                attempt.not_found = attempt.not_found.saturating_add(1);
+                attempt.dirty = true;
+                counted = true;
+            }
+        }
+        let verdict = match with.asked {
+            Asked::Valid(payment)
+                if counted && slot.row.state == State::Open && all_resendable(&slot.row) && !self.expired(payment) =>
+            {
+                self.attempt(with.origin, Arc::clone(&with.ticket.rail), with.ticket.leg, &mut slot)
+            }
+            Asked::Valid(_) | Asked::Refused(_) => self.ticket(&slot).map_or(Verdict::Foreign, Verdict::Doubt),
+        };
+        self.payments.insert(id.clone(), slot);
+        verdict
+    }
+}
+
+fn unanswered(row: &PaymentRow) -> Option<&AttemptRow> {
+    row.tries.iter().rev().find(|attempt| attempt.ended.is_none())
+}
+
+fn code_text(code: Code) -> String {
+    format!("refused by the rail: {}", code.meaning())
+}

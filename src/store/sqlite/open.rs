@@ -1,0 +1,174 @@
+//! Opening: the lock, the pragmas, the schema, the claims that a dead process left.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::super::schema;
+use super::{Fault, SqliteSettings};
+use crate::domain::StoreId;
+
+/// Why a store was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no store.
+    #[error("there is no store at {}: run `acquit provision` to make one, or correct the path", path.display())]
+    Missing {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// Another process has it.
+    #[error(
+        "another worker process ({}) has this store: an embedded store serves exactly one process; stop it, or use a \
+         store of another kind for a fleet",
+        pid.map_or_else(|| "its pid cannot be read".to_owned(), |pid| format!("pid {pid}"))
+    )]
+    AlreadyRunning {
+        /// The process that holds the lock, where its lock file says so.
+        pid: Option<u32>,
+    },
+    /// It was written by a newer version.
+    #[error("the store's schema is version {found}, this program knows up to {known}: run the newer version")]
+    SchemaTooNew {
+        /// The store's version.
+        found: i64,
+        /// The newest version known here.
+        known: i64,
+    },
+    /// The file is something else.
+    #[error("{} is not a store of Acquit: correct the path, or move the file away", path.display())]
+    NotAStore {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file or its folder cannot be used.
+    #[error("the store at {} cannot be opened ({problem}): check that the folder exists and is writable", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's or the database's words.
+        problem: String,
+    },
+}
+
+pub(super) fn open(settings: &SqliteSettings) -> Result<(File, Connection, StoreId), OpenError> {
+    let path = &settings.path;
+    if !settings.create && !path.exists() {
+        return Err(OpenError::Missing { path: path.clone() });
+    }
+    let lock = lock(path)?;
+    let connection = connect(settings).map_err(|fault| unusable(path, fault))?;
+    prepare(&connection, settings)?;
+    let store_id = connection
+        .query_row("SELECT value FROM meta WHERE key = 'store_id'", [], |row| row.get::<_, String>(0))
+        .map_err(|error| unusable(path, Fault::Sql(error)))?;
+    let store_id = StoreId::parse(&store_id).map_err(|_| OpenError::NotAStore { path: path.clone() })?;
+    // The lock proves that whoever made these claims is gone.
+    connection
+        .execute("UPDATE payments SET claim_until = 0 WHERE state IN ('open', 'held') AND claim_until > 0", [])
+        .map_err(|error| unusable(path, Fault::Sql(error)))?;
+    Ok((lock, connection, store_id))
+}
+
+/// One process writes. The lock goes with the process, however it ends; the file stays.
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let io = |error: std::io::Error| OpenError::Io { path: path.to_owned(), problem: error.to_string() };
+    let file = beside(path, ".lock");
+    let mut lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(file).map_err(io)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            // What cannot be read is not known; that the lock is held is.
+            let pid = lock.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+            return Err(OpenError::AlreadyRunning { pid });
+        }
+        Err(TryLockError::Error(error)) => return Err(io(error)),
+    }
+    lock.set_len(0).map_err(io)?;
+    lock.seek(SeekFrom::Start(0)).map_err(io)?;
+    writeln!(lock, "{}", std::process::id()).map_err(io)?;
+    Ok(lock)
+}
+
+/// A connection with the settings that durability rests on.
+pub(super) fn connect(settings: &SqliteSettings) -> Result<Connection, Fault> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = if settings.create { flags | OpenFlags::SQLITE_OPEN_CREATE } else { flags };
+    let connection = Connection::open_with_flags(&settings.path, flags)?;
+    connection.busy_timeout(settings.busy_timeout)?;
+    connection.set_prepared_statement_cache_capacity(48);
+    let mode = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0))?;
+    if mode != "wal" {
+        return Err(Fault::Row("the file system does not allow a write-ahead log"));
+    }
+    connection.execute_batch(
+        "PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192; PRAGMA trusted_schema = OFF;",
+    )?;
+    // Checkpoints cost a sync of the whole file each: rarer than the default, well under the bound.
+    let pages = (settings.wal_limit_bytes / 4 / 4096).clamp(64, 4096);
+    connection.query_row(&format!("PRAGMA wal_autocheckpoint = {pages}"), [], |_| Ok(()))?;
+    Ok(connection)
+}
+
+fn prepare(connection: &Connection, settings: &SqliteSettings) -> Result<(), OpenError> {
+    let path = &settings.path;
+    let pragma = |name: &str| {
+        connection
+            .query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0))
+            .map_err(|error| unusable(path, Fault::Sql(error)))
+    };
+    let (application, version) = (pragma("application_id")?, pragma("user_version")?);
+    let tables = connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
+        .map_err(|error| unusable(path, Fault::Sql(error)))?;
+    match (application, version) {
+        (0, 0) if tables == 0 && settings.create => make(connection, settings).map_err(|fault| unusable(path, fault)),
+        (0, 0) if tables == 0 => Err(OpenError::Missing { path: path.clone() }),
+        (schema::APPLICATION_ID, schema::VERSION) => Ok(()),
+        (schema::APPLICATION_ID, found) if found > schema::VERSION => {
+            Err(OpenError::SchemaTooNew { found, known: schema::VERSION })
+        }
+        _ => Err(OpenError::NotAStore { path: path.clone() }),
+    }
+}
+
+fn make(connection: &Connection, settings: &SqliteSettings) -> Result<(), Fault> {
+    let id = StoreId::from_random(settings.store_id_bits).to_string();
+    let made = (settings.now)().as_millisecond().to_string();
+    let (application, version) = (schema::APPLICATION_ID, schema::VERSION);
+    let transaction = connection.unchecked_transaction()?;
+    transaction.execute_batch(schema::SQL)?;
+    transaction.execute("INSERT INTO meta VALUES ('store_id', ?1), ('created_at', ?2)", [&id, &made])?;
+    transaction.execute_batch(&format!("PRAGMA application_id = {application}; PRAGMA user_version = {version};"))?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn unusable(path: &Path, fault: Fault) -> OpenError {
+    let path = path.to_owned();
+    match fault {
+        Fault::Sql(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => {
+            OpenError::NotAStore { path }
+        }
+        Fault::Sql(error) => OpenError::Io { path, problem: text(&error) },
+        Fault::Row(what) => OpenError::Io { path, problem: what.to_owned() },
+    }
+}
+
+/// A database error in the database's own words for its code: its messages may hold more.
+pub(in crate::store) fn text(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqliteFailure(code, _) => code.to_string(),
+        _ => "a statement or a value does not fit the schema".to_owned(),
+    }
+}
+
+/// A file beside the database: the same name with a suffix.
+pub(in crate::store) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

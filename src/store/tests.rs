@@ -1,0 +1,8 @@
+//! The store over real SQLite files.
+
+mod book;
+mod faults;
+mod harness;
+mod history;
+mod rail;
+mod reading;

@@ -1,0 +1,229 @@
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::harness::{Expect, Home, RAIL, Wish, event, open, origin};
+use crate::domain::{Answer, NotSent, StoreId};
+use crate::store::{
+    Backend, Changes, Concluded, OpenError, Route, Rows, Sqlite, SqliteSettings, Stand, StoreLost, Trouble, Wanted,
+};
+
+/// What a commit is made to end like.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    LostAfter,
+    LostBefore,
+    Fine,
+}
+
+/// Real SQLite whose commits end as the script says; content named `bad` is refused.
+struct Faulty {
+    inner: Sqlite,
+    script: Arc<Mutex<VecDeque<Fault>>>,
+    resets: Arc<Mutex<u32>>,
+}
+
+impl Backend for Faulty {
+    async fn begin(&mut self, wanted: &Wanted) -> Result<Rows, Trouble> {
+        self.inner.begin(wanted).await
+    }
+
+    async fn commit(&mut self, changes: Changes) -> Result<(), Trouble> {
+        if changes.new_payments.iter().any(|row| row.payment_id.as_str() == "bad") {
+            self.inner.commit(Changes::default()).await?;
+            return Err(Trouble::Content("refused".to_owned()));
+        }
+        let fault = self.script.lock().unwrap().pop_front().unwrap_or(Fault::Fine);
+        match fault {
+            Fault::Fine => self.inner.commit(changes).await,
+            Fault::LostAfter => {
+                self.inner.commit(changes).await?;
+                Err(Trouble::Lost(StoreLost::Failed("no answer".to_owned())))
+            }
+            Fault::LostBefore => {
+                self.inner.commit(Changes::default()).await?;
+                Err(Trouble::Lost(StoreLost::Failed("no answer".to_owned())))
+            }
+        }
+    }
+
+    async fn reset(&mut self) -> Result<(), Trouble> {
+        *self.resets.lock().unwrap() += 1;
+        self.inner.reset().await
+    }
+}
+
+fn faulty(home: &Home, script: &[Fault]) -> (Faulty, Arc<Mutex<u32>>) {
+    let resets = Arc::new(Mutex::new(0));
+    let script = Arc::new(Mutex::new(script.iter().copied().collect()));
+    (Faulty { inner: home.sqlite().unwrap(), script, resets: Arc::clone(&resets) }, resets)
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_read_back() {
+    for fault in [Fault::LostAfter, Fault::LostBefore] {
+        let home = Home::new();
+        let (backend, resets) = faulty(&home, &[fault]);
+        let store = home.start(backend, "worker");
+        let recorded = open(&store, 1, Wish::new("PAY-1", 7).valid(), Route::Book).await.recorded();
+        assert!(!recorded.is_duplicate(), "{fault:?}");
+        assert_eq!(*resets.lock().unwrap(), 1);
+        assert_eq!(home.reader().book_check().unwrap()[0].transferred, 7);
+        home.assert_balanced();
+    }
+}
+
+#[tokio::test]
+async fn a_lost_intent_is_a_doubt_and_a_lost_release_is_a_release() {
+    let home = Home::new();
+    let (backend, _) = faulty(&home, &[Fault::LostAfter, Fault::Fine, Fault::Fine, Fault::LostAfter]);
+    let store = home.start(backend, "worker");
+    let wish = Wish::new("PAY-1", 7);
+    // Decided again, the rows show an attempt that nobody can vouch for.
+    let Stand::Doubt(_) = open(&store, 1, wish.valid(), RAIL).await else { panic!("not in doubt") };
+    let Stand::Go(intent) = open(&store, 2, Wish::new("PAY-2", 7).valid(), RAIL).await else { panic!("no intent") };
+    let (_, doubt) = intent.dispatch();
+    let end = store.conclude(doubt, Answer::NotSent(NotSent::Connect)).await.map_err(|(lost, _)| lost).unwrap();
+    assert!(matches!(end, Concluded::Released), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_commit_lost_twice_gives_everything_back() {
+    let home = Home::new();
+    let (backend, _) = faulty(&home, &[Fault::LostBefore, Fault::LostBefore]);
+    let store = home.start(backend, "worker");
+    let wish = Wish::new("PAY-1", 7);
+    let (lost, origin, judged) = store.open(origin(1), wish.valid(), Route::Book).await.unwrap_err();
+    assert_eq!(lost, StoreLost::Failed("no answer".to_owned()));
+    store.open(origin, *judged, Route::Book).await.map_err(|(lost, _, _)| lost).unwrap().recorded();
+}
+
+#[tokio::test]
+async fn content_that_the_database_refuses_costs_only_its_own_event() {
+    let home = Home::new();
+    let (backend, _) = faulty(&home, &[]);
+    let store = home.start(backend, "worker");
+    let opens = (1..=20).map(|sequence| {
+        let name = if sequence == 13 { "bad".to_owned() } else { format!("PAY-{sequence}") };
+        let store = store.clone();
+        tokio::spawn(async move { store.open(origin(sequence), Wish::new(&name, 7).valid(), Route::Book).await })
+    });
+    for (sequence, end) in (1..).zip(opens.collect::<Vec<_>>()) {
+        match end.await.unwrap() {
+            Ok(stand) => assert_eq!(stand.recorded().event(), &event(sequence)),
+            Err((lost, _, _)) => assert_eq!((sequence, lost), (13, StoreLost::Refused("refused".to_owned()))),
+        }
+    }
+    assert_eq!(home.reader().payments_after(0, 100).unwrap().len(), 19);
+    home.assert_balanced();
+}
+
+#[tokio::test]
+async fn a_foreign_lock_is_named_and_passes_when_it_is_released() {
+    let home = Home::new();
+    let store = home.store();
+    store.probe().await.unwrap();
+    let foreign = Connection::open(home.path()).unwrap();
+    foreign.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert_eq!(store.probe().await, Err(StoreLost::Locked));
+    foreign.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(store.probe().await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_reader_that_pins_the_log_stops_writes_at_the_bound_and_they_go_on_when_it_leaves() {
+    let mut home = Home::new();
+    home.wal_limit_bytes = 256 * 1024;
+    let store = home.store();
+    drop(open(&store, 1, Wish::new("PAY-1", 7).valid(), Route::Book).await.recorded());
+    let reader = Connection::open(home.path()).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM payments").unwrap();
+    reader.query_row("SELECT count(*) FROM payments", [], |row| row.get::<_, i64>(0)).unwrap();
+
+    let mut sequence = 1;
+    let lost = loop {
+        sequence += 1;
+        let wish = Wish::new(&format!("PAY-{sequence}"), 7);
+        match store.open(origin(sequence), wish.valid(), Route::Book).await {
+            Ok(stand) => drop(stand.recorded()),
+            Err((lost, _, _)) => break lost,
+        }
+        assert!(sequence < 10_000, "the log is not bounded");
+    };
+    assert!(matches!(lost, StoreLost::LogPinned { bytes, bound: 262_144 } if bytes < 512 * 1024), "{lost:?}");
+    reader.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(store.probe().await, Ok(()));
+    home.assert_balanced();
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused_with_the_first_ones_pid_until_it_ends() {
+    let home = Home::new();
+    let store = home.store();
+    let refused = home.sqlite().unwrap_err();
+    assert!(matches!(refused, OpenError::AlreadyRunning { pid: Some(pid) } if pid == std::process::id()), "{refused}");
+    store.stop().await;
+    home.sqlite().unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_another_client_wrote_to_is_read_anew() {
+    let home = Home::new();
+    let store = home.store();
+    drop(open(&store, 1, Wish::new("PAY-1", 7).valid(), Route::Book).await.recorded());
+    let foreign = Connection::open(home.path()).unwrap();
+    foreign.execute("UPDATE accounts SET credits_posted = 100, overdraft = 0 WHERE key = 'other::alice'", []).unwrap();
+    drop(open(&store, 2, Wish::new("PAY-2", 93).valid(), Route::Book).await.recorded());
+    let recorded = open(&store, 3, Wish::new("PAY-3", 1).valid(), Route::Book).await.recorded();
+    assert_eq!(super::harness::leading_code(&recorded), Some("AM04"));
+}
+
+#[test]
+fn files_that_are_no_store_are_refused_by_name() {
+    let home = Home::new();
+    let closed = |settings: SqliteSettings| Sqlite::open(settings).unwrap_err();
+    let missing = closed(SqliteSettings { create: false, ..home.settings() });
+    assert!(matches!(missing, OpenError::Missing { .. }));
+    assert!(!home.path().exists());
+
+    std::fs::write(home.path(), "certainly not a database, but long enough to look at").unwrap();
+    assert!(matches!(closed(home.settings()), OpenError::NotAStore { .. }));
+    std::fs::remove_file(home.path()).unwrap();
+
+    Connection::open(home.path()).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
+    assert!(matches!(closed(home.settings()), OpenError::NotAStore { .. }));
+    std::fs::remove_file(home.path()).unwrap();
+
+    drop(home.sqlite().unwrap());
+    Connection::open(home.path()).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
+    assert!(matches!(closed(home.settings()), OpenError::SchemaTooNew { found: 99, known: 1 }));
+}
+
+#[tokio::test]
+async fn a_store_tells_its_identity_and_how_far_it_came() {
+    let home = Home::new();
+    let sqlite = home.sqlite().unwrap();
+    let facts = sqlite.facts().unwrap();
+    assert_eq!((facts.store_id, facts.empty), (StoreId::from_random(7), true));
+    let store = home.start(sqlite, "worker");
+    drop(open(&store, 5, Wish::new("PAY-5", 7).valid(), Route::Book).await.recorded());
+    drop(open(&store, 3, Wish::new("PAY-5", 8).valid(), Route::Book).await.condemned());
+    store.stop().await;
+    let facts = home.sqlite().unwrap().facts().unwrap();
+    assert!(!facts.empty);
+    assert_eq!(facts.high_water.iter().map(|mark| mark.sequence).collect::<Vec<_>>(), [5]);
+    assert_eq!(home.reader().facts().unwrap(), facts);
+}
+
+#[tokio::test]
+async fn a_stopped_store_gives_requests_back() {
+    let home = Home::new();
+    let store = home.store();
+    let other = store.clone();
+    store.stop().await;
+    let (lost, back, _) = other.open(origin(1), Wish::new("PAY-1", 7).valid(), Route::Book).await.unwrap_err();
+    assert_eq!((lost, back.event), (StoreLost::Closed, event(1)));
+    tokio::time::timeout(Duration::from_secs(1), other.stop()).await.unwrap();
+}

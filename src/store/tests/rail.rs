@@ -1,0 +1,201 @@
+use std::time::Duration;
+
+use super::harness::{Expect, Home, RAIL, Wish, event, leading_code, open, origin};
+use crate::domain::{Answer, Code, DeadReason, Finding, NotSent, Outcome, RailKey, RailRef, Reason};
+use crate::store::{Concluded, Doubt, Intent, NotCondemned, Note, Route, Stand, State, Store};
+
+fn intent(stand: Stand) -> Intent {
+    match stand {
+        Stand::Go(intent) => intent,
+        other => panic!("no intent: {other:?}"),
+    }
+}
+
+fn doubt(stand: Stand) -> Doubt {
+    match stand {
+        Stand::Doubt(doubt) => doubt,
+        other => panic!("no doubt: {other:?}"),
+    }
+}
+
+async fn conclude(store: &Store, doubt: Doubt, answer: Answer) -> Concluded {
+    store.conclude(doubt, answer).await.map_err(|(lost, _)| lost).unwrap()
+}
+
+async fn resume(store: &Store, doubt: Doubt, finding: Finding) -> Stand {
+    store.resume(doubt, finding, Duration::from_secs(10)).await.map_err(|(lost, _)| lost).unwrap()
+}
+
+fn settled() -> Answer {
+    Answer::Settled(RailRef::parse("R-1").unwrap())
+}
+
+#[tokio::test]
+async fn an_attempt_is_on_record_before_it_is_sent_and_settles_once() {
+    let home = Home::new();
+    let store = home.store();
+    let wish = Wish::new("PAY-1", 7);
+    let go = intent(open(&store, 1, wish.valid(), RAIL).await);
+    let record = home.reader().payment(&wish.id).unwrap().unwrap();
+    assert_eq!((record.attempts.len(), record.attempts[0].ended), (1, None));
+
+    let (order, doubt) = go.dispatch();
+    assert_eq!(order.key(), &RailKey::of(&wish.id, 0));
+    assert_eq!(order.deadline(), home.now() + Duration::from_secs(30));
+    let Concluded::Final(recorded) = conclude(&store, doubt, settled()).await else { panic!("not final") };
+    let Outcome::Settled(outcome) = recorded.outcome() else { panic!("not settled") };
+    assert_eq!((outcome.rail.as_str(), outcome.rail_ref.as_str(), outcome.attempts), ("swift", "R-1", 1));
+    let again = open(&store, 1, wish.valid(), RAIL).await.recorded();
+    assert_eq!(again.outcome(), recorded.outcome());
+}
+
+#[tokio::test]
+async fn a_crash_after_dispatch_leaves_a_doubt_that_is_only_inquired_about() {
+    let home = Home::new();
+    let store = home.store();
+    let wish = Wish::new("PAY-1", 7);
+    let (_order, lost) = intent(open(&store, 1, wish.valid(), RAIL).await).dispatch();
+    drop(lost);
+    store.stop().await;
+
+    let store = home.start(home.sqlite().unwrap(), "next");
+    // Not even a refusal by today's rules, another route, or the operator's condemnation passes it by.
+    let refused = wish.refused(vec![Reason::new(Code::AM13, "/amount/value", "too much")]);
+    drop(doubt(open(&store, 1, refused, RAIL).await));
+    drop(doubt(open(&store, 1, wish.valid(), Route::Book).await));
+    drop(doubt(open(&store, 1, wish.valid(), Route::Rail { name: "other", leg: 1 }).await));
+    let poison = DeadReason::Poison { starts: 9 };
+    let refused = store.condemn(origin(1), poison, Some(wish.id.clone())).await;
+    assert!(matches!(refused, Err(NotCondemned::InDoubt(_))));
+
+    let left = doubt(open(&store, 1, wish.valid(), RAIL).await);
+    assert_eq!((left.rail(), left.attempt(), left.key()), ("swift", 1, RailKey::of(&wish.id, 0)));
+    let recorded = resume(&store, left, Finding::Answered(settled())).await.recorded();
+    assert!(matches!(recorded.outcome(), Outcome::Settled(_)));
+}
+
+#[tokio::test]
+async fn what_was_proved_not_sent_goes_again_under_the_same_key() {
+    let home = Home::new();
+    let store = home.store();
+    let wish = Wish::new("PAY-1", 7);
+    for attempt in 1..=3 {
+        let go = intent(open(&store, 1, wish.valid(), RAIL).await);
+        let (order, doubt) = go.dispatch();
+        assert_eq!((order.key(), order.attempt()), (&RailKey::of(&wish.id, 0), attempt));
+        assert!(matches!(conclude(&store, doubt, Answer::NotSent(NotSent::Connect)).await, Concluded::Released));
+    }
+    let record = home.reader().payment(&wish.id).unwrap().unwrap();
+    assert_eq!((record.attempts.len(), record.payment.unwrap().attempts), (3, 0));
+
+    // Nothing reached the rail, so the event may leave, and the id is free for a corrected one.
+    let exhausted = DeadReason::Exhausted { attempts: 3 };
+    let condemned = store.condemn(origin(1), exhausted, Some(wish.id.clone())).await.unwrap();
+    assert_eq!(condemned.attempts(), 3);
+    let corrected = Wish::new("PAY-1", 8);
+    drop(intent(open(&store, 2, corrected.valid(), RAIL).await));
+}
+
+#[tokio::test]
+async fn a_refusal_that_allows_another_attempt_takes_the_next_key() {
+    let home = Home::new();
+    let store = home.store();
+    let wish = Wish::new("PAY-1", 7);
+    let (_, doubt) = intent(open(&store, 1, wish.valid(), RAIL).await).dispatch();
+    let again = Answer::Rejected { code: Code::FF10, resubmit: true };
+    assert!(matches!(conclude(&store, doubt, again).await, Concluded::Released));
+    let (order, doubt) = intent(open(&store, 1, wish.valid(), RAIL).await).dispatch();
+    assert_eq!((order.leg(), order.key()), (1, &RailKey::of(&wish.id, 1)));
+    let never = Answer::Rejected { code: Code::AC03, resubmit: false };
+    let Concluded::Final(recorded) = conclude(&store, doubt, never).await else { panic!("not final") };
+    assert_eq!(leading_code(&recorded), Some("AC03"));
+}
+
+#[tokio::test]
+async fn an_unknown_answer_keeps_the_claim_and_two_old_not_founds_send_again_under_the_same_key() {
+    let home = Home::new();
+    let store = home.store();
+    let wish = Wish::new("PAY-1", 7);
+    let (_, in_hand) = intent(open(&store, 1, wish.valid(), RAIL).await).dispatch();
+    let Concluded::Doubt(mut in_hand) = conclude(&store, in_hand, Answer::Unknown).await else { panic!("known") };
+    in_hand.note(Note { at: home.now(), what: "asked".to_owned(), breaker: "closed" });
+
+    // Too young to mean anything; an inquiry that was not sent means nothing at any age.
+    let in_hand = doubt(resume(&store, in_hand, Finding::NotFound).await);
+    home.pass(Duration::from_secs(11));
+    let in_hand = doubt(resume(&store, in_hand, Finding::Answered(Answer::NotSent(NotSent::Connect))).await);
+    let in_hand = doubt(resume(&store, in_hand, Finding::NotFound).await);
+    assert_eq!(in_hand.not_found(), 1);
+    let in_hand = doubt(resume(&store, in_hand, Finding::CannotSay).await);
+    let (order, second) = intent(resume(&store, in_hand, Finding::NotFound).await).dispatch();
+    assert_eq!((order.key(), order.attempt()), (&RailKey::of(&wish.id, 0), 2));
+
+    // The second attempt was not sent. The first is still without an answer of its own: no rejection, same key only.
+    assert!(matches!(conclude(&store, second, Answer::NotSent(NotSent::Pool)).await, Concluded::Released));
+    let expired = Wish { expires_at: Some(home.now()), ..wish.clone() };
+    drop(doubt(open(&store, 1, expired.valid(), RAIL).await));
+    let (order, third) = intent(open(&store, 1, wish.valid(), RAIL).await).dispatch();
+    assert_eq!(order.key(), &RailKey::of(&wish.id, 0));
+    let never = Answer::Rejected { code: Code::AC03, resubmit: false };
+    assert!(matches!(conclude(&store, third, never).await, Concluded::Final(_)));
+    let record = home.reader().payment(&wish.id).unwrap().unwrap();
+    assert_eq!((record.payment.unwrap().state, record.notes.len()), (State::Rejected, 1));
+}
+
+#[tokio::test]
+async fn a_blocked_payment_waits_for_a_person_and_can_still_end() {
+    let home = Home::new();
+    let store = home.store();
+    let wish = Wish::new("PAY-1", 7);
+    let (_, in_hand) = intent(open(&store, 1, wish.valid(), RAIL).await).dispatch();
+    let Concluded::Held(in_hand) = conclude(&store, in_hand, Answer::Blocked).await else { panic!("not held") };
+    assert!(in_hand.is_held());
+    drop(in_hand);
+    home.pass(Duration::from_secs(60));
+    let refused = store.condemn(origin(1), DeadReason::Poison { starts: 9 }, Some(wish.id.clone())).await;
+    assert!(matches!(refused, Err(NotCondemned::InDoubt(_))));
+    let in_hand = doubt(open(&store, 1, wish.valid(), RAIL).await);
+    assert!(in_hand.is_held());
+    assert_eq!(home.reader().unfinished_after(0, 10).unwrap().len(), 1);
+    drop(resume(&store, in_hand, Finding::Answered(settled())).await.recorded());
+    assert!(home.reader().unfinished_after(0, 10).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_live_claim_sends_others_away_and_a_stale_holder_only_tells_its_own_answer() {
+    let home = Home::new();
+    let store = home.store();
+    let wish = Wish::new("PAY-1", 7);
+    let (_, stale) = intent(open(&store, 1, wish.valid(), RAIL).await).dispatch();
+    let Stand::Elsewhere { until } = open(&store, 2, wish.valid(), RAIL).await else { panic!("not sent away") };
+    assert_eq!(until, home.now() + Duration::from_secs(30));
+    assert_eq!(open(&store, 3, Wish::new("PAY-1", 8).valid(), RAIL).await.condemned().code(), Code::AM05);
+
+    home.pass(Duration::from_secs(31));
+    let fresh = doubt(open(&store, 2, wish.valid(), RAIL).await);
+    assert!(fresh.fence() > stale.fence());
+    let Concluded::Elsewhere { .. } = conclude(&store, stale, Answer::Unknown).await else { panic!("stale holds") };
+    let stale = doubt(open(&store, 2, wish.valid(), RAIL).await);
+    drop(fresh);
+
+    // Its own conclusive answer counts, whoever holds the payment.
+    home.pass(Duration::from_secs(31));
+    drop(doubt(open(&store, 1, wish.valid(), RAIL).await));
+    let Concluded::Final(recorded) = conclude(&store, stale, settled()).await else { panic!("not final") };
+    assert_eq!((recorded.is_duplicate(), recorded.event()), (true, &event(2)));
+    assert!(!open(&store, 1, wish.valid(), RAIL).await.recorded().is_duplicate());
+}
+
+#[tokio::test]
+async fn an_unsent_payment_past_its_deadline_is_refused_and_frees_its_id() {
+    let home = Home::new();
+    let store = home.store();
+    let wish = Wish { expires_at: Some(home.now() + Duration::from_secs(5)), ..Wish::new("PAY-1", 7) };
+    let (order, doubt) = intent(open(&store, 1, wish.valid(), RAIL).await).dispatch();
+    assert_eq!(Some(order.deadline()), wish.expires_at);
+    assert!(matches!(conclude(&store, doubt, Answer::NotSent(NotSent::Tls)).await, Concluded::Released));
+    home.pass(Duration::from_secs(5));
+    let recorded = open(&store, 1, wish.valid(), RAIL).await.recorded();
+    assert_eq!(leading_code(&recorded), Some("AB11"));
+    drop(intent(open(&store, 2, Wish::new("PAY-1", 8).valid(), RAIL).await));
+}

@@ -1,0 +1,207 @@
+//! The one writer: whatever is waiting goes into one transaction, each request gets its own answer.
+//!
+//! It is the only mint of proofs. A commit whose answer is not seen is unknown: the backend starts anew and the
+//! same requests are decided again over the rows, which then say what stands.
+
+mod group;
+mod proof;
+mod request;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+
+use super::decide::Terms;
+use super::{Backend, BookPolicy, Origin, Route, StoreLost, WriterLimits};
+use crate::domain::{Answer, DeadReason, EventId, Finding, PaymentId};
+use crate::intake::Judged;
+
+pub use group::GroupDone;
+pub use proof::{Condemned, Doubt, Intent, Order, Recorded};
+use request::{Body, Request};
+
+/// What stands for an event.
+#[derive(Debug)]
+#[must_use]
+pub enum Stand {
+    /// It has its end.
+    Final(Recorded),
+    /// An attempt is on record and may be sent.
+    Go(Intent),
+    /// An attempt may have reached its rail.
+    Doubt(Doubt),
+    /// It leaves as a dead letter.
+    Condemned(Condemned),
+    /// Another worker, or this one for another event, holds the payment.
+    Elsewhere {
+        /// The end of that claim, by the database's clock.
+        until: Timestamp,
+    },
+}
+
+/// What became of an attempt.
+#[derive(Debug)]
+#[must_use]
+pub enum Concluded {
+    /// The payment has its end.
+    Final(Recorded),
+    /// Nothing was processed and the claim is free: the event may be opened again, now or later.
+    Released,
+    /// Still not known.
+    Doubt(Doubt),
+    /// Waits for a person; inquiries may go on.
+    Held(Doubt),
+    /// The claim ran out and another holds the payment; what was conclusive about the own attempt is recorded.
+    Elsewhere {
+        /// The end of that claim, by the database's clock.
+        until: Timestamp,
+    },
+}
+
+/// Why an event was not condemned.
+#[derive(Debug, thiserror::Error)]
+pub enum NotCondemned {
+    /// Nothing is known.
+    #[error("{0}")]
+    Lost(StoreLost, Origin),
+    /// The payment has an attempt without a conclusive answer: it may only be inquired about.
+    #[error("the payment has an attempt whose answer is not known")]
+    InDoubt(Origin),
+    /// The event has another end: open it again to get that.
+    #[error("the event has ended already")]
+    Ended(Origin),
+}
+
+/// The durable record. Clones share the one writer.
+#[derive(Clone)]
+pub struct Store {
+    requests: mpsc::Sender<Request>,
+    limits: WriterLimits,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Starts the writer on a thread of its own, where the backend may block. `owner` names this process unlike any
+    /// other that ever worked on the store; `seen` hears of every group.
+    ///
+    /// # Errors
+    /// When the thread or its runtime cannot be started.
+    pub fn start(
+        backend: impl Backend,
+        policy: BookPolicy,
+        limits: WriterLimits,
+        owner: &str,
+        seen: impl Fn(&GroupDone) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let group = usize::from(limits.group.max(1));
+        let (requests, queue) = mpsc::channel(group.saturating_mul(2));
+        let terms = Terms { policy, owner: owner.into(), claim: limits.claim };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name("acquit-store".to_owned()).spawn(move || {
+            runtime.block_on(group::run(backend, queue, group, terms, seen));
+        })?;
+        Ok(Self { requests, limits })
+    }
+
+    /// Its bounds.
+    #[must_use]
+    pub fn limits(&self) -> WriterLimits {
+        self.limits
+    }
+
+    /// Requests waiting for the writer.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.requests.max_capacity().saturating_sub(self.requests.capacity())
+    }
+
+    /// Says what stands for the event, and claims or settles the payment where nothing does.
+    ///
+    /// # Errors
+    /// [`StoreLost`] with the values; nothing is known then.
+    pub(crate) async fn open(
+        &self,
+        origin: Origin,
+        judged: Judged,
+        route: Route,
+    ) -> Result<Stand, (StoreLost, Origin, Box<Judged>)> {
+        self.ask(|reply| Body::Open { origin, judged: Box::new(judged), route, reply }).await
+    }
+
+    /// Records what the rail said to an attempt.
+    ///
+    /// # Errors
+    /// [`StoreLost`] with the doubt; what the rail said must then be told again.
+    pub(crate) async fn conclude(&self, doubt: Doubt, answer: Answer) -> Result<Concluded, (StoreLost, Doubt)> {
+        self.ask(|reply| Body::Conclude { doubt, answer, reply }).await
+    }
+
+    /// Records what an inquiry found. A rail's `NotFound` counts only when the attempt is older than `longest`, its
+    /// longest execution time plus grace; the second that counts lets the order be sent again under the same key.
+    ///
+    /// # Errors
+    /// [`StoreLost`] with the doubt.
+    pub(crate) async fn resume(
+        &self,
+        doubt: Doubt,
+        finding: Finding,
+        longest: Duration,
+    ) -> Result<Stand, (StoreLost, Doubt)> {
+        self.ask(|reply| Body::Resume { doubt, finding, longest, reply }).await
+    }
+
+    /// Condemns an event to leave as a dead letter.
+    ///
+    /// # Errors
+    /// [`NotCondemned`] with the origin.
+    pub(crate) async fn condemn(
+        &self,
+        origin: Origin,
+        why: DeadReason,
+        payment: Option<PaymentId>,
+    ) -> Result<Condemned, NotCondemned> {
+        self.ask(|reply| Body::Condemn { origin, why, payment, reply }).await
+    }
+
+    /// Counts one more start of the event's handling; the count stays until an end of the event is recorded.
+    ///
+    /// # Errors
+    /// [`StoreLost`].
+    pub(crate) async fn start_of(&self, event: EventId) -> Result<u32, StoreLost> {
+        self.ask(|reply| Body::Start { event, reply }).await
+    }
+
+    /// One small durable write: whether the store takes writes.
+    ///
+    /// # Errors
+    /// [`StoreLost`].
+    pub(crate) async fn probe(&self) -> Result<(), StoreLost> {
+        self.ask(|reply| Body::Probe { reply }).await
+    }
+
+    /// Ends the writer after what is queued; returns when the backend is closed.
+    pub async fn stop(self) {
+        let (reply, stopped) = oneshot::channel();
+        if self.requests.send(Request::new(Body::Stop { reply })).await.is_ok() {
+            // An error means that it had ended before.
+            let _ = stopped.await;
+        }
+    }
+
+    async fn ask<T>(&self, body: impl FnOnce(oneshot::Sender<T>) -> Body) -> T {
+        let (reply, answer) = oneshot::channel();
+        // A request that cannot be sent is dropped, and answers.
+        drop(self.requests.send(Request::new(body(reply))).await);
+        match answer.await {
+            Ok(answer) => answer,
+            // Cannot be: a request answers even when the writer unwinds. Waiting is what a lost answer means.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}

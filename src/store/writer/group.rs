@@ -1,0 +1,158 @@
+//! One group: begin, decide, commit, answer; halved where its content is refused.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::super::decide::{Ask, Terms, Verdict, decide};
+use super::super::rows::{AccountKey, Wanted};
+use super::super::{Backend, Route, StoreLost, Trouble};
+use super::request::Request;
+use crate::intake::Judged;
+use crate::telemetry::step::{Step, at};
+
+/// What one group took, for measurements.
+#[derive(Debug, Clone)]
+pub struct GroupDone {
+    /// Requests in it.
+    pub requests: usize,
+    /// Whether it changed anything.
+    pub changed: bool,
+    /// From the begin to the answered commit.
+    pub took: Duration,
+    /// Why it was lost.
+    pub lost: Option<StoreLost>,
+}
+
+/// Serves until every handle is gone or one says stop.
+pub(super) async fn run<B: Backend>(
+    mut backend: B,
+    mut queue: mpsc::Receiver<Request>,
+    group: usize,
+    terms: Terms,
+    seen: impl Fn(&GroupDone),
+) {
+    let mut stops = Vec::new();
+    let mut waiting = Vec::with_capacity(group);
+    while queue.recv_many(&mut waiting, group).await > 0 {
+        let mut requests = Vec::with_capacity(waiting.len());
+        for mut request in waiting.drain(..) {
+            match request.stop() {
+                Some(stop) => {
+                    queue.close();
+                    stops.push(stop);
+                }
+                None => requests.push(request),
+            }
+        }
+        serve(&mut backend, requests, &terms, &seen).await;
+    }
+    drop(backend);
+    for stop in stops {
+        // Who asked may be gone.
+        let _ = stop.send(());
+    }
+}
+
+async fn serve<B: Backend>(backend: &mut B, mut requests: Vec<Request>, terms: &Terms, seen: &impl Fn(&GroupDone)) {
+    // Stream order; stable, so that requests about one event keep theirs.
+    requests.sort_by(|a, b| a.event().cmp(&b.event()));
+    let mut groups = VecDeque::from([requests]);
+    while let Some(mut group) = groups.pop_front() {
+        if group.is_empty() {
+            continue;
+        }
+        let begun = Instant::now();
+        let end = apply(backend, &group, terms).await;
+        let (changed, lost) = match &end {
+            Ok((_, changed)) => (*changed, None),
+            Err(Trouble::Lost(lost)) => (false, Some(lost.clone())),
+            Err(Trouble::Content(why)) => (false, Some(StoreLost::Refused(why.clone()))),
+        };
+        seen(&GroupDone { requests: group.len(), changed, took: begun.elapsed(), lost });
+        match end {
+            Ok((verdicts, _)) => {
+                for (request, verdict) in group.into_iter().zip(verdicts) {
+                    request.answer(Ok(verdict));
+                }
+            }
+            Err(Trouble::Content(_)) if group.len() > 1 => {
+                let rest = group.split_off(group.len() / 2);
+                groups.push_front(rest);
+                groups.push_front(group);
+            }
+            Err(Trouble::Content(why)) => lose(group, &StoreLost::Refused(why)),
+            Err(Trouble::Lost(lost)) => lose(group, &lost),
+        }
+    }
+}
+
+fn lose(group: Vec<Request>, lost: &StoreLost) {
+    for request in group {
+        request.answer(Err(lost.clone()));
+    }
+}
+
+/// One transaction, or two where the first one's commit was not answered.
+async fn apply<B: Backend>(backend: &mut B, group: &[Request], terms: &Terms) -> Result<(Vec<Verdict>, bool), Trouble> {
+    let asks = group.iter().filter_map(Request::ask).collect::<Vec<_>>();
+    let wanted = wanted(&asks);
+    let mut unknown = false;
+    loop {
+        let rows = backend.begin(&wanted).await?;
+        let (changes, verdicts) = decide(rows, &asks, terms);
+        let changed = !changes.is_empty();
+        if changed {
+            at(Step::BeforeCommit);
+        }
+        match backend.commit(changes).await {
+            Ok(()) => {
+                if changed {
+                    at(Step::AfterCommit);
+                }
+                return Ok((verdicts, changed));
+            }
+            Err(Trouble::Lost(_)) if !unknown => {
+                // It may have been written. The rows say so, once they can be read again.
+                unknown = true;
+                backend.reset().await?;
+            }
+            Err(trouble) => return Err(trouble),
+        }
+    }
+}
+
+fn wanted(asks: &[Ask<'_>]) -> Wanted {
+    let mut wanted = Wanted::default();
+    for ask in asks {
+        match ask {
+            Ask::Open { origin, judged, route } => {
+                wanted.payments.push(judged.payment_id().clone());
+                wanted.events.push(origin.event.clone());
+                if let (Judged::Valid(valid), Route::Book) = (judged, route) {
+                    let (payment, currency) = (valid.payment(), valid.payment().amount.currency());
+                    wanted.accounts.push(AccountKey::new(&payment.debtor_account.key(), currency));
+                    wanted.accounts.push(AccountKey::new(&payment.creditor_account.key(), currency));
+                }
+            }
+            Ask::Conclude { with, .. } | Ask::Resume { with, .. } => {
+                wanted.payments.push(with.ticket.payment_id.clone());
+                wanted.events.push(with.origin.event.clone());
+            }
+            Ask::Condemn { origin, payment, .. } => {
+                wanted.payments.extend(payment.cloned());
+                wanted.events.push(origin.event.clone());
+            }
+            Ask::Start { event } => wanted.events.push((*event).clone()),
+            Ask::Probe => {}
+        }
+    }
+    wanted.payments.sort_unstable();
+    wanted.payments.dedup();
+    wanted.events.sort_unstable();
+    wanted.events.dedup();
+    wanted.accounts.sort_unstable();
+    wanted.accounts.dedup();
+    wanted
+}
