@@ -7,12 +7,17 @@ use clap::{Parser, Subcommand};
 
 /// Settles payment events from NATS JetStream, each once, and acknowledges them only after that.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true, disable_help_subcommand = true, after_help = "Examples:
+#[command(
+    version,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = "Examples:
   acquit check                    is everything in place?
   acquit provision --replicas 1   make streams, consumers and the store on one server
   acquit run                      work until told to stop
   acquit publish payments.jsonl   publish events, one a line
-  acquit explain PAYMENT_ID       the whole life of a payment")]
+  acquit explain PAYMENT_ID       the whole life of a payment"
+)]
 struct Acquit {
     #[command(flatten)]
     global: Global,

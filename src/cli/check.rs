@@ -45,9 +45,10 @@ pub(super) async fn run(global: &Global, args: CheckArgs) -> Result<Exit, Failur
     }
     let broker = setup::broker(&config, "check").await?;
     let Connected { config, broker } = Connected { config, broker };
-    let facts = Reader::open(&config.store.path, Duration::from_secs(2))
-        .and_then(|reader| reader.facts())
-        .map_err(|e| Failure::new(Exit::Found, format!("store {}: {e}; run `acquit provision`", config.store.path.display())))?;
+    let facts =
+        Reader::open(&config.store.path, Duration::from_secs(2)).and_then(|reader| reader.facts()).map_err(|e| {
+            Failure::new(Exit::Found, format!("store {}: {e}; run `acquit provision`", config.store.path.display()))
+        })?;
     let findings = check(&broker, &config.lanes, &facts, None).await?;
     report(global, &findings);
     let bad = findings.iter().any(|f| f.weight == Weight::Problem);
@@ -55,11 +56,8 @@ pub(super) async fn run(global: &Global, args: CheckArgs) -> Result<Exit, Failur
 }
 
 fn print_config(global: &Global, config: &Config) {
-    let lines: Vec<Line<'_>> = config
-        .print()
-        .iter()
-        .map(|v| Line { key: &v.key, value: &v.value, origin: v.origin.to_string() })
-        .collect();
+    let lines: Vec<Line<'_>> =
+        config.print().iter().map(|v| Line { key: &v.key, value: &v.value, origin: v.origin.to_string() }).collect();
     if global.json {
         print_json(&lines);
         return;

@@ -99,9 +99,7 @@ impl From<ApiError> for Failure {
                 "; a permission that is denied looks like this too: see the log above"
             }
             ApiError::Wire { cause: WireError::NoResponders, .. } => "; is JetStream enabled for this account?",
-            ApiError::Refused { code: 10_074 | 10_052, .. } => {
-                "; one server cannot keep 3 copies: use --replicas 1"
-            }
+            ApiError::Refused { code: 10_074 | 10_052, .. } => "; one server cannot keep 3 copies: use --replicas 1",
             ApiError::NotFound { .. } => "; run `acquit provision`",
             ApiError::Wire { .. } | ApiError::Refused { .. } | ApiError::Unreadable { .. } => "",
         };

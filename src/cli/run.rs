@@ -112,8 +112,7 @@ fn log_name(path: &std::path::Path) -> String {
 }
 
 fn start_store(config: &Config, sqlite: Sqlite, owner: &str, process: Arc<Process>) -> Result<Store, Failure> {
-    let limits =
-        WriterLimits { group: config.store.group, claim: CLAIM, poison_starts: config.store.poison_starts };
+    let limits = WriterLimits { group: config.store.group, claim: CLAIM, poison_starts: config.store.poison_starts };
     let seen = move |done: &crate::store::GroupDone| {
         process.group(u32::try_from(done.requests).unwrap_or(u32::MAX), done.took);
     };

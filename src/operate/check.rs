@@ -107,13 +107,7 @@ pub fn shortfalls(name: &str, stream: &StreamInfo) -> Vec<Finding> {
     found
 }
 
-fn lane_findings(
-    lane: &Lane,
-    name: &str,
-    stream: &StreamInfo,
-    consumer: &ConsumerInfo,
-    store: &Facts,
-) -> Vec<Finding> {
+fn lane_findings(lane: &Lane, name: &str, stream: &StreamInfo, consumer: &ConsumerInfo, store: &Facts) -> Vec<Finding> {
     let about = format!("consumer {}", lane.consumer);
     let mut found = Vec::new();
     let needed = i64::from(lane.limits.slots).saturating_add(i64::from(lane.limits.parked));

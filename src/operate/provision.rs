@@ -162,8 +162,7 @@ pub async fn apply<W: Wire>(broker: &Broker<W>, plan: &Plan) -> Result<(), (Stri
 }
 
 fn file(text: &str) -> Result<Map<String, Value>, ApiError> {
-    serde_json::from_str(text)
-        .map_err(|e| ApiError::Unreadable { subject: "nats/".to_owned(), detail: e.to_string() })
+    serde_json::from_str(text).map_err(|e| ApiError::Unreadable { subject: "nats/".to_owned(), detail: e.to_string() })
 }
 
 /// The streams as they should be, under the configured names.
@@ -335,7 +334,9 @@ fn existing_consumer(
     let action = if adopt && !options.adopt && (theirs.is_some() || info.ack_floor.stream_seq > 0) {
         Action::Refuse(format!(
             "it belongs to {}; give it to this store ({store}) with --adopt-store only after `acquit reconcile`",
-            theirs.as_deref().map_or_else(|| "no store and has acknowledged events".to_owned(), |t| format!("store {t}"))
+            theirs
+                .as_deref()
+                .map_or_else(|| "no store and has acknowledged events".to_owned(), |t| format!("store {t}"))
         ))
     } else if find("filter_subjects").is_some() {
         Action::Refuse(
@@ -343,14 +344,16 @@ fn existing_consumer(
              it, delete it and provision it again with an explicit --start"
                 .to_owned(),
         )
-    } else if let Some(wait) = find("ack_wait").filter(|d| d.is.as_u64() > d.wanted.as_u64() && info.num_ack_pending > 0)
+    } else if let Some(wait) =
+        find("ack_wait").filter(|d| d.is.as_u64() > d.wanted.as_u64() && info.num_ack_pending > 0)
     {
         Action::Refuse(format!(
             "ack_wait would be shortened from {} to {} ns while {} events are held, which redelivers them at once: \
              stop the workers first",
             wait.is, wait.wanted, info.num_ack_pending
         ))
-    } else if let Some(fixed) = differences.iter().find(|d| !CHANGEABLE.contains(&d.key.as_str()) && d.key != "ack_wait")
+    } else if let Some(fixed) =
+        differences.iter().find(|d| !CHANGEABLE.contains(&d.key.as_str()) && d.key != "ack_wait")
     {
         Action::Refuse(format!("{} cannot be changed safely on a consumer that exists", fixed.key))
     } else if differences.is_empty() && !adopt {

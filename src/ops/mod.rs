@@ -130,7 +130,10 @@ fn line(lane: &LaneStatus) -> String {
     let mut line = format!("lane {}: {state}\n", lane.lane);
     if lane.oldest_unacked_critical {
         let hours = lane.oldest_unacked_s / 3600.0;
-        line.push_str(&format!("lane {}: CRITICAL: an event is un-acknowledged for {hours:.1} h and near max_age\n", lane.lane));
+        line.push_str(&format!(
+            "lane {}: CRITICAL: an event is un-acknowledged for {hours:.1} h and near max_age\n",
+            lane.lane
+        ));
     }
     if lane.newer_contract > 0 {
         let version = lane.newer_contract;
