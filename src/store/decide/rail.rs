@@ -265,10 +265,10 @@ impl Group<'_> {
     /// Records what an inquiry found, and goes on where that allows it.
     pub(super) fn resume(&mut self, with: InHand<'_>, finding: &Finding, longest: Duration) -> Verdict {
         match finding {
-            Finding::Answered(answer) => match self.conclude(with, answer, true) {
-                Verdict::Released => self.again(with),
-                verdict => verdict,
-            },
+            Finding::Answered(answer) => {
+                let verdict = self.conclude(with, answer, true);
+                if matches!(verdict, Verdict::Released) { self.again(with) } else { verdict }
+            }
             Finding::CannotSay => self.conclude(with, &Answer::Unknown, true),
             Finding::NotFound => self.not_found(with, longest),
         }

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::super::schema;
@@ -100,6 +101,8 @@ pub(super) fn connect(settings: &SqliteSettings) -> Result<Connection, Fault> {
     let connection = Connection::open_with_flags(&settings.path, flags)?;
     connection.busy_timeout(settings.busy_timeout)?;
     connection.set_prepared_statement_cache_capacity(48);
+    // Without it a bound value may have a statement planned, and so parsed, anew.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     let mode = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0))?;
     if mode != "wal" {
         return Err(Fault::Row("the file system does not allow a write-ahead log"));
@@ -160,10 +163,8 @@ fn unusable(path: &Path, fault: Fault) -> OpenError {
 
 /// A database error in the database's own words for its code: its messages may hold more.
 pub(in crate::store) fn text(error: &rusqlite::Error) -> String {
-    match error {
-        rusqlite::Error::SqliteFailure(code, _) => code.to_string(),
-        _ => "a statement or a value does not fit the schema".to_owned(),
-    }
+    let Some(code) = error.sqlite_error() else { return "a statement or a value does not fit the schema".to_owned() };
+    code.to_string()
 }
 
 /// A file beside the database: the same name with a suffix.

@@ -97,7 +97,7 @@ async fn a_commit_lost_twice_gives_everything_back() {
     let wish = Wish::new("PAY-1", 7);
     let (lost, origin, judged) = store.open(origin(1), wish.valid(), Route::Book).await.unwrap_err();
     assert_eq!(lost, StoreLost::Failed("no answer".to_owned()));
-    store.open(origin, *judged, Route::Book).await.map_err(|(lost, _, _)| lost).unwrap().recorded();
+    drop(store.open(origin, *judged, Route::Book).await.map_err(|(lost, _, _)| lost).unwrap().recorded());
 }
 
 #[tokio::test]

@@ -5,17 +5,13 @@ use crate::domain::{Answer, Code, DeadReason, Finding, NotSent, Outcome, RailKey
 use crate::store::{Concluded, Doubt, Intent, NotCondemned, Note, Route, Stand, State, Store};
 
 fn intent(stand: Stand) -> Intent {
-    match stand {
-        Stand::Go(intent) => intent,
-        other => panic!("no intent: {other:?}"),
-    }
+    let Stand::Go(intent) = stand else { panic!("no intent: {stand:?}") };
+    intent
 }
 
 fn doubt(stand: Stand) -> Doubt {
-    match stand {
-        Stand::Doubt(doubt) => doubt,
-        other => panic!("no doubt: {other:?}"),
-    }
+    let Stand::Doubt(doubt) = stand else { panic!("no doubt: {stand:?}") };
+    doubt
 }
 
 async fn conclude(store: &Store, doubt: Doubt, answer: Answer) -> Concluded {
