@@ -180,6 +180,21 @@ async fn a_store_that_another_client_wrote_to_is_read_anew() {
     assert_eq!(super::harness::leading_code(&recorded), Some("AM04"));
 }
 
+#[tokio::test]
+async fn a_file_that_is_replaced_under_the_worker_takes_no_more_commits() {
+    let home = Home::new();
+    let store = home.store();
+    drop(open(&store, 1, Wish::new("PAY-1", 7).valid(), Route::Book).await.recorded());
+    let aside = home.folder.path().join("aside.db");
+    std::fs::rename(home.path(), &aside).unwrap();
+    let gone = Err(StoreLost::Failed("its file was removed or replaced".to_owned()));
+    assert_eq!(store.probe().await, gone);
+    std::fs::write(home.path(), "").unwrap();
+    assert_eq!(store.probe().await, gone);
+    std::fs::rename(&aside, home.path()).unwrap();
+    assert_eq!(store.probe().await, Ok(()));
+}
+
 #[test]
 fn files_that_are_no_store_are_refused_by_name() {
     let home = Home::new();
