@@ -1,0 +1,12 @@
+//! What an operator does: publish, look at dead letters and send them again, compare everything with everything,
+//! tell a payment's life. Callable from a command line and over HTTP: options in, plain values out, nothing printed.
+
+pub mod audit;
+pub mod dlq;
+pub mod explain;
+pub mod publish;
+pub mod reconcile;
+mod trouble;
+
+pub use audit::Mandate;
+pub use trouble::Trouble;
