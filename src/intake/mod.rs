@@ -14,7 +14,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::domain::{Fingerprint, Money, OrderKey, Payment, PaymentId, Reason, References, SchemeName};
+use crate::domain::{Currency, Decimal, Fingerprint, Money, OrderKey, Payment, PaymentId, Reason, References, SchemeName};
 
 pub use contract::Contract;
 pub use rules::Rules;
@@ -110,6 +110,20 @@ impl Decoded {
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
+    }
+
+    /// The amount, where it can be told in its currency, whether or not a scheme takes it.
+    #[must_use]
+    pub fn amount(&self) -> Option<Money> {
+        let amount = self.content.get("amount")?;
+        let currency = Currency::parse(amount.get("currency")?.as_str()?)?;
+        let value = Decimal::parse(amount.get("value")?.as_str()?)?;
+        Money::new(value.at_scale(currency.exponent())?, currency)
+    }
+
+    /// The body in the form of contract v1, not judged: for tools that look one thing up.
+    pub(crate) fn content(&self) -> &Map<String, Value> {
+        &self.content
     }
 }
 

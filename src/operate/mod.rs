@@ -1,5 +1,16 @@
-//! What an operator does, callable from the command line and over HTTP.
+//! What an operator does: provision and check, publish, look at dead letters and send them again, compare everything
+//! with everything, tell a payment's life. Callable from a command line and over HTTP: options in, plain values out,
+//! nothing printed.
 
+pub mod audit;
 pub mod check;
+pub mod dlq;
+pub mod explain;
 pub mod guard;
 pub mod provision;
+pub mod publish;
+pub mod reconcile;
+mod trouble;
+
+pub use audit::Mandate;
+pub use trouble::Trouble;
