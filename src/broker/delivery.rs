@@ -25,6 +25,9 @@ pub(crate) enum AckUnknown {
     /// No confirmation until `ack_wait` after the last answered beat.
     #[error("no confirmation before ack_wait was over")]
     Deadline,
+    /// The proof is another event's: nothing was sent. The worker's types rule it out.
+    #[error("the proof is another event's")]
+    OtherEvent,
     /// Stream or consumer was recreated: an answer would hit another event.
     #[error("stream or consumer was recreated")]
     Recreated,
@@ -175,7 +178,9 @@ impl<W: Wire> Delivery<W> {
     ///
     /// Sent again until `ack_wait` after the last answered beat; a late acknowledgement is safe, the work is done.
     pub(crate) async fn acknowledge(self, proof: Announced) -> Result<(), AckUnknown> {
-        debug_assert_eq!(proof.event(), &self.event, "a proof of another event");
+        if proof.event() != &self.event {
+            return Err(AckUnknown::OtherEvent);
+        }
         self.hold.answer(Bytes::from_static(b"+ACK")).await
     }
 

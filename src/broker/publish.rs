@@ -41,6 +41,9 @@ pub enum PublishError {
         /// The stream that should have answered.
         expected: String,
     },
+    /// The proof is another event's: nothing was published. The worker's types rule it out.
+    #[error("the proof is another event's")]
+    OtherEvent,
     /// Another body is stored under this dead letter's subject.
     #[error("another message is stored as {subject}")]
     Collision {
@@ -109,6 +112,9 @@ impl<W: Wire> Broker<W> {
         proof: Condemned,
         worker: &str,
     ) -> Result<Buried<W>, (PublishError, Delivery<W>, Condemned)> {
+        if proof.event() != delivery.event() {
+            return Err((PublishError::OtherEvent, delivery, proof));
+        }
         let buried = match self.store_dead_letter(&delivery, &proof, worker).await {
             Ok(()) => self.tell_of_dead_letter(&delivery, &proof).await,
             Err(error) => Err(error),
