@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::consumer::Stale;
+use super::publish::DeadLetterStored;
 use super::{Announced, Consumer, Outgoing, Wire, WireError};
 use crate::domain::{EventId, OrderKey, SchemeName};
 
@@ -184,8 +185,9 @@ impl<W: Wire> Delivery<W> {
         self.hold.answer(Bytes::from_static(b"+ACK")).await
     }
 
-    pub(super) async fn terminate(self, code: &str) -> Result<(), AckUnknown> {
-        self.hold.answer(Bytes::from(format!("+TERM {code}"))).await
+    /// Removes the event from the consumer. Takes the proof that its dead letter is stored.
+    pub(super) async fn terminate(self, proof: DeadLetterStored) -> Result<(), AckUnknown> {
+        self.hold.answer(Bytes::from(format!("+TERM {}", proof.code()))).await
     }
 
     /// Gives the event back to the broker, to be delivered again after `after`. Tried once: unanswered, it comes back
