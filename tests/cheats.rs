@@ -282,7 +282,8 @@ fn another_error_than_the_cheats_own_is_told() {
 #[test]
 fn errors_are_read_from_cargos_output() {
     let line = |level: &str, message: &str| {
-        let span = r#"{"file_name":"src/store/../../tests/cheats/store.rs","line_start":7,"is_primary":true,"label":"no"}"#;
+        let span =
+            r#"{"file_name":"src/store/../../tests/cheats/store.rs","line_start":7,"is_primary":true,"label":"no"}"#;
         let code = r#"{"code":"E0382"}"#;
         format!(
             r#"{{"reason":"compiler-message","message":{{"level":"{level}","message":"{message}","code":{code},"spans":[{span}],"children":[]}}}}"#
