@@ -15,7 +15,7 @@ const PAGE: u32 = 2000;
 
 /// Copies what the store knows; the copies of the last run are dropped.
 pub(super) fn load(scratch: &mut Scratch, store: &Reader, progress: &mut impl FnMut(&Progress)) -> Result<(), Trouble> {
-    scratch.db().execute_batch("DELETE FROM payments; DELETE FROM ends; DELETE FROM cover;")?;
+    scratch.db().execute_batch("DELETE FROM payments; DELETE FROM ends;")?;
     let mut report = Progress { what: "store".to_owned(), done: 0, of: 0 };
     let mut after = 0;
     loop {
@@ -108,6 +108,7 @@ impl Scratch {
 /// nothing is delivered any more.
 pub(super) fn classify(scratch: &Scratch, live: i64, consumers: &[ConsumerInfo]) -> Result<(), Trouble> {
     let db = scratch.db();
+    db.execute_batch("DELETE FROM cover")?;
     let schemes: Vec<String> = db
         .prepare("SELECT DISTINCT scheme FROM events WHERE stream = ?1")?
         .query_map([live], |row| row.get(0))?
