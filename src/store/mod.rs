@@ -3,10 +3,10 @@
 //! [`Store`] is the only mint of proofs ([`Recorded`], [`Condemned`], [`Intent`], [`Doubt`]). Behind it one writer
 //! groups whatever is waiting into one transaction of a dumb [`Backend`]; the decision itself is pure (`decide`).
 
+mod book;
 #[cfg(acquit_cheats)]
 #[path = "../../tests/cheats/store.rs"]
 mod cheats;
-mod book;
 mod decide;
 mod read;
 mod rows;
