@@ -131,3 +131,11 @@ impl<W: Wire> Broker<W> {
         self.wire.reconnect().await;
     }
 }
+
+impl Broker<Nats> {
+    /// The server's version.
+    #[must_use]
+    pub fn server_version(&self) -> String {
+        self.wire.server_version()
+    }
+}

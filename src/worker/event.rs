@@ -261,10 +261,6 @@ impl<W: Wire> Event<Condemned, W> {
         &self.state
     }
 
-    pub(super) fn payment_id(&self) -> Option<&PaymentId> {
-        self.state.payment_id()
-    }
-
     /// Stores the dead letter and waits for its PubAck; what comes back is the only thing that can be terminated.
     pub(super) async fn bury(self, broker: &Broker<W>, worker: &str) -> Result<Buried<W>, (PublishError, Self)> {
         match broker.bury(self.held, self.state, worker).await {
