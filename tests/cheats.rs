@@ -5,7 +5,8 @@
 //! which no build sets but this one. Cheats from outside are a module of this very file. The compiler stops early
 //! where names or fields are wrong, so they go by groups, one compilation each.
 //!
-//! A marker is `//~ cheat: <what is tried> <code> <words in the message> [x<errors>]` and reaches to the next one.
+//! A marker is `//~ cheat: <what is tried> <code> <words in the message> [x<errors>]` and reaches to the next one. A type
+//! is named by its end only, since the compiler writes the path before it where the name alone could be mistaken.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 

@@ -20,7 +20,7 @@ mod types {
         drop(hold.answer(Bytes::from_static(b"+ACK")).await);
     }
 
-    //~ cheat: terminate a delivery by a code alone E0308 `DeadLetterStored`
+    //~ cheat: terminate a delivery by a code alone E0308 DeadLetterStored`
     async fn terminate<W: Wire>(held: Delivery<W>) {
         drop(held.terminate("FF01").await);
     }
@@ -30,17 +30,17 @@ mod types {
         held.event = other.event().clone();
     }
 
-    //~ cheat: announce an intent E0308 `Recorded`
+    //~ cheat: announce an intent E0308 Recorded`
     async fn announce_intent<W: Wire>(broker: &Broker<W>, intent: Intent) {
         drop(broker.announce(intent, None).await);
     }
 
-    //~ cheat: announce a doubt E0308 `Recorded`
+    //~ cheat: announce a doubt E0308 Recorded`
     async fn announce_doubt<W: Wire>(broker: &Broker<W>, doubt: Doubt) {
         drop(broker.announce(doubt, None).await);
     }
 
-    //~ cheat: take the word of a reply for the proof of an announcement E0277 `From<async_nats::Message>`
+    //~ cheat: take the word of a reply for the proof of an announcement E0277 From<async_nats::Message>`
     fn from_reply(reply: async_nats::Message) -> Announced {
         reply.into()
     }
@@ -57,7 +57,7 @@ mod moves {
         drop(broker.announce(proof, None).await);
     }
 
-    //~ cheat: keep a borrowed announcement E0507 `Announced`
+    //~ cheat: keep a borrowed announcement E0507 Announced`
     fn keep(proof: &Announced) -> Announced {
         *proof
     }

@@ -56,7 +56,7 @@ mod types {
 
     struct Own;
 
-    //~ cheat: have a rail of one's own answer with a record E0271 `Recorded`
+    //~ cheat: have a rail of one's own answer with a record E0271 Recorded`
     impl Rail for Own {
         fn name(&self) -> &'static str {
             "own"
@@ -73,7 +73,7 @@ mod types {
         }
     }
 
-    //~ cheat: clone a proof in another crate E0277 `Clone` x5
+    //~ cheat: clone a proof in another crate E0277 Clone` x5
     fn clones() {
         is_clone::<Recorded>();
         is_clone::<Condemned>();
@@ -105,7 +105,7 @@ mod types {
 mod moves {
     use acquit::store::Order;
 
-    //~ cheat: keep an order in a rail of one's own E0507 `Order`
+    //~ cheat: keep an order in a rail of one's own E0507 Order`
     fn keep(order: &Order) -> Order {
         *order
     }

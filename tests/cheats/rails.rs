@@ -11,17 +11,17 @@ mod types {
         Recorded::mint(origin, outcome, false)
     }
 
-    //~ cheat: take a rail's answer for a record E0308 `Recorded`
+    //~ cheat: take a rail's answer for a record E0308 Recorded`
     async fn answer_as_proof<R: Rail>(rail: &R, order: &Order) -> Recorded {
         rail.submit(order).await
     }
 
-    //~ cheat: submit a doubt to a rail E0308 `&Order`
+    //~ cheat: submit a doubt to a rail E0308 Order`
     async fn submit_doubt<R: Rail>(rail: &R, doubt: &Doubt) -> Answer {
         rail.submit(doubt).await
     }
 
-    //~ cheat: submit an intent that is not dispatched E0308 `&Order`
+    //~ cheat: submit an intent that is not dispatched E0308 Order`
     async fn submit_intent<R: Rail>(rail: &R, intent: &Intent) -> Answer {
         rail.submit(intent).await
     }
@@ -36,7 +36,7 @@ mod types {
 mod moves {
     use crate::store::Order;
 
-    //~ cheat: keep an order for later E0507 `Order`
+    //~ cheat: keep an order for later E0507 Order`
     fn keep(order: &Order) -> Order {
         *order
     }

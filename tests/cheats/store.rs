@@ -53,27 +53,27 @@ mod types {
         intent.doubt
     }
 
-    //~ cheat: open what was not judged E0308 `Judged`
+    //~ cheat: open what was not judged E0308 Judged`
     async fn open_unjudged(store: &Store, origin: Origin, decoded: Decoded) {
         drop(store.open(origin, decoded, Route::Book).await);
     }
 
-    //~ cheat: conclude an intent that was never dispatched E0308 `Doubt`
+    //~ cheat: conclude an intent that was never dispatched E0308 Doubt`
     async fn conclude_intent(store: &Store, intent: Intent, answer: Answer) {
         drop(store.conclude(intent, answer).await);
     }
 
-    //~ cheat: inquire about an intent that was never dispatched E0308 `Doubt`
+    //~ cheat: inquire about an intent that was never dispatched E0308 Doubt`
     async fn resume_intent(store: &Store, intent: Intent, finding: Finding) {
         drop(store.resume(intent, finding, Duration::ZERO).await);
     }
 
-    //~ cheat: condemn a doubt E0308 `Origin`
+    //~ cheat: condemn a doubt E0308 Origin`
     async fn condemn_doubt(store: &Store, doubt: Doubt, why: DeadReason) {
         drop(store.condemn(doubt, why, None).await);
     }
 
-    //~ cheat: make a judgement out of an outcome E0308 `Recorded`
+    //~ cheat: make a judgement out of an outcome E0308 Recorded`
     fn outcome_as_proof(outcome: Outcome) -> Recorded {
         outcome
     }

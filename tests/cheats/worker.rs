@@ -68,7 +68,7 @@ mod types {
         event.acknowledge().await
     }
 
-    //~ cheat: acknowledge a delivery with the record of its outcome E0308 `Recorded`
+    //~ cheat: acknowledge a delivery with the record of its outcome E0308 Recorded`
     async fn acknowledge_with_record<W: Wire>(held: Delivery<W>, proof: Recorded) -> Result<(), AckUnknown> {
         held.acknowledge(proof).await
     }
@@ -133,7 +133,7 @@ mod types {
         drop(event.announce(broker).await);
     }
 
-    //~ cheat: announce an outcome without its record E0308 `Recorded`
+    //~ cheat: announce an outcome without its record E0308 Recorded`
     async fn announce_outcome<W: Wire>(broker: &Broker<W>, outcome: Outcome) {
         drop(broker.announce(outcome, None).await);
     }
@@ -143,7 +143,7 @@ mod types {
         drop(event.condemn(store, lane, Vec::new(), why).await);
     }
 
-    //~ cheat: hand a doubt to the store to be condemned E0308 `Doubt`
+    //~ cheat: hand a doubt to the store to be condemned E0308 Doubt`
     async fn condemn_by_doubt(store: &Store, doubt: Doubt, why: DeadReason) {
         drop(store.condemn(doubt, why, None).await);
     }
@@ -153,7 +153,7 @@ mod types {
         drop(event.bury(broker, "worker").await);
     }
 
-    //~ cheat: bury a delivery with the record of a payment E0308 `Condemned`
+    //~ cheat: bury a delivery with the record of a payment E0308 Condemned`
     async fn bury_recorded<W: Wire>(
         broker: &Broker<W>,
         held: Delivery<W>,
@@ -187,17 +187,17 @@ mod types {
         Unfinished::Recorded(proof)
     }
 
-    //~ cheat: have the table decide about a record E0308 `Unfinished
+    //~ cheat: have the table decide about a record E0308 Unfinished
     fn table_decides(proof: &Recorded, tries: &Tries, policy: &RetryPolicy) -> Disposition {
         dispose(proof, tries, policy, false, 0.5)
     }
 
-    //~ cheat: hand an event back after no delay at all E0308 `Delay`
+    //~ cheat: hand an event back after no delay at all E0308 Delay`
     async fn hand_back_at_once<W: Wire>(event: Event<Judged, W>) {
         drop(event.hand_back(Duration::ZERO).await);
     }
 
-    //~ cheat: clone a proof, an attempt, a delivery or an event E0277 `Clone` x9
+    //~ cheat: clone a proof, an attempt, a delivery or an event E0277 Clone` x9
     fn clones<W: Wire>() {
         is_clone::<Recorded>();
         is_clone::<Condemned>();
@@ -290,12 +290,12 @@ mod moves {
         drop(buried.terminate().await);
     }
 
-    //~ cheat: take the record out of an event and leave the event E0507 `Recorded`
+    //~ cheat: take the record out of an event and leave the event E0507 Recorded`
     fn take_record<W: Wire>(event: &Event<Recorded, W>) -> Recorded {
         *event.proof()
     }
 
-    //~ cheat: take the delivery out of an event and leave the event E0507 `Delivery<W>`
+    //~ cheat: take the delivery out of an event and leave the event E0507 Delivery<W>`
     fn take_delivery<W: Wire>(event: &Event<Judged, W>) -> Delivery<W> {
         *event.delivery()
     }
