@@ -102,7 +102,7 @@ impl<W: Wire> Delivery<W> {
         let ack = parse_ack_subject(&reply)?;
         // A recreated consumer counts from 1 again. Until it is verified, its events must not go under the old
         // stream's name; dropped here, they come back after `ack_wait`.
-        if !consumer.advances(ack.consumer_seq) {
+        if !consumer.is_new(ack.consumer_seq) {
             consumer.doubt();
             return None;
         }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::task::JoinHandle;
 
 use crate::broker::{AckUnknown, Announced, Broker, Buried, Delay, Delivery, Hold, PublishError, Wire};
-use crate::domain::{Answer, DeadReason, EventId, Finding, LaneName, OrderKey, PaymentId, SchemeName};
+use crate::domain::{Answer, DeadReason, EventId, Finding, LaneName, OrderKey, SchemeName};
 use crate::intake::{Decode, Decoded, Instants, Judged, Raw, Rules, Unreadable};
 use crate::rails::Rail;
 use crate::store::{

@@ -25,8 +25,8 @@ impl Outage {
             connection.busy_timeout(Duration::from_secs(10))?;
             let lock = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             // An error means that the demo has ended: so does the outage.
-            drop(held.send(()));
-            drop(ended.blocking_recv());
+            held.send(()).ok();
+            ended.blocking_recv().ok();
             lock.rollback()
         });
         if is_held.await.is_err() {
@@ -41,7 +41,7 @@ impl Outage {
 
     /// Lets the store go.
     pub(super) async fn end(self) {
-        drop(self.end.send(()));
+        self.end.send(()).ok();
         drop(self.thread.await);
     }
 }
