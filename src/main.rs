@@ -1,1 +1,52 @@
-fn main() {}
+//! The binary: the verbs of the command line and of the laboratory, and the map from an end to an exit code.
+
+use std::process::ExitCode;
+
+use acquit::cli::{self, Exit, Failure, Global};
+use clap::{Parser, Subcommand};
+
+/// Settles payment events from NATS JetStream, each once, and acknowledges them only after that.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = "Examples:
+  acquit check                    is everything in place?
+  acquit provision --replicas 1   make streams, consumers and the store on one server
+  acquit run                      work until told to stop
+  acquit publish payments.jsonl   publish events, one a line
+  acquit explain PAYMENT_ID       the whole life of a payment"
+)]
+struct Acquit {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    #[command(flatten)]
+    Operate(cli::Verb),
+}
+
+fn main() -> ExitCode {
+    let Acquit { global, verb } = Acquit::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(run(&global, verb)),
+        Err(error) => Err(Failure::new(Exit::Bug, format!("the runtime cannot be started: {error}"))),
+    };
+    let exit = ended.unwrap_or_else(|failure| {
+        cli::note(&format!("acquit: {failure}"));
+        failure.exit
+    });
+    ExitCode::from(exit.code())
+}
+
+async fn run(global: &Global, verb: Verb) -> Result<Exit, Failure> {
+    match verb {
+        Verb::Operate(verb) => verb.run(global).await,
+    }
+}

@@ -200,7 +200,8 @@ fn note(event: &Event, state: &watch::Sender<LinkState>, table: Option<&Arc<Tabl
     match event {
         Event::Connected => {
             state.send_modify(|link| {
-                *link = LinkState { connected: true, epoch: link.epoch.saturating_add(1), lame_duck: false, denied: None };
+                *link =
+                    LinkState { connected: true, epoch: link.epoch.saturating_add(1), lame_duck: false, denied: None };
                 Link::Connected { epoch: link.epoch }.emit();
             });
         }
@@ -261,9 +262,7 @@ impl Wire for Nats {
     async fn send(&self, out: Outgoing, reply: String) -> Result<(), WireError> {
         self.up()?;
         let sent = match out.headers {
-            Some(headers) => {
-                self.client.publish_with_reply_and_headers(out.subject, reply, headers, out.payload).await
-            }
+            Some(headers) => self.client.publish_with_reply_and_headers(out.subject, reply, headers, out.payload).await,
             None => self.client.publish_with_reply(out.subject, reply, out.payload).await,
         };
         sent.map_err(|_| WireError::Disconnected)

@@ -286,10 +286,11 @@ mod tests {
 
     #[test]
     fn both_versions_of_the_acknowledgement_subject_are_read() {
-        for reply in
-            ["$JS.ACK.S.C.3.77.12.1700000000000000000.5", "$JS.ACK._.hash.S.C.3.77.12.1700000000000000000.5",
-             "$JS.ACK._.hash.S.C.3.77.12.1700000000000000000.5.tail"]
-        {
+        for reply in [
+            "$JS.ACK.S.C.3.77.12.1700000000000000000.5",
+            "$JS.ACK._.hash.S.C.3.77.12.1700000000000000000.5",
+            "$JS.ACK._.hash.S.C.3.77.12.1700000000000000000.5.tail",
+        ] {
             let ack = parse_ack_subject(reply).unwrap();
             assert_eq!((ack.delivered, ack.stream_seq, ack.nanos), (3, 77, 1_700_000_000_000_000_000));
         }

@@ -72,7 +72,7 @@ pub struct LinkState {
 /// What the NATS client and a model of it can both do. Nothing outside this crate implements it.
 pub trait Wire: Clone + Send + Sync + 'static {
     /// A subscription.
-    type Inbox: Stream<Item = Message> + Send + Unpin;
+    type Inbox: Stream<Item = Message> + Send + Unpin + 'static;
     /// Sends and waits for one reply. Cancel-safe: a reply that comes later is dropped.
     fn request(&self, out: Outgoing, within: Duration) -> impl Future<Output = Result<Message, WireError>> + Send;
     /// Sends with `reply` as the inbox for any number of answers.

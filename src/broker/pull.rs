@@ -1,18 +1,22 @@
 //! Pulls with exact credit. A pull asks for no more than there are free slots, goes to a fresh inbox, and ends by
 //! name: full, expired, refused, or silent past its time. Nothing is prefetched, so a shut gate burns no delivery.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::future::{pending, ready};
 use std::time::Duration;
 
 use async_nats::Message;
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::stream::{AbortHandle, BoxStream, SelectAll, abortable, once};
 use tokio::time::{Instant, sleep_until};
 
 use super::{Consumer, Delivery, Outgoing, Wire, WireError};
 
 /// Past its `expires`, a pull without its terminal status is given up after this long.
 const SILENCE: Duration = Duration::from_secs(2);
+/// The inbox of a pull that was given up stays open for this long.
+const LATE: Duration = Duration::from_secs(5);
 
 /// Why the server ended a pull early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,31 +81,36 @@ pub(crate) enum Pulled<W> {
     Late(Delivery<W>),
     /// A pull has ended with this much of its credit unused.
     Ended { unused: u32, how: Ended },
-    /// The subscription itself has ended.
-    Closed,
+    /// A delivery that must not be worked on: its credit is used up, the event comes back after `ack_wait`.
+    Void,
 }
 
 struct Open {
     left: u32,
     silent_at: Instant,
+    inbox: AbortHandle,
 }
 
-/// The outstanding pulls of one lane.
+type Tagged = BoxStream<'static, (u64, Option<Message>)>;
+
+/// The outstanding pulls of one lane, each with an inbox of its own: a delivery keeps the subject it was published
+/// on, so only the inbox tells which pull it belongs to.
 pub(crate) struct Pulls<W: Wire> {
     consumer: Consumer<W>,
-    inbox: W::Inbox,
+    inboxes: SelectAll<Tagged>,
     prefix: String,
     next: u64,
     open: HashMap<u64, Open>,
+    /// Inboxes of pulls that went silent: what still comes is handed back.
+    retired: VecDeque<(Instant, AbortHandle)>,
 }
 
 impl<W: Wire> Pulls<W> {
-    /// Subscribes to the lane's inboxes.
-    pub(crate) async fn start(consumer: Consumer<W>) -> Result<Self, WireError> {
+    /// No pull is out yet.
+    pub(crate) fn new(consumer: Consumer<W>) -> Self {
         let wire = consumer.wire();
         let prefix = format!("{}.{}", wire.inbox_prefix(), wire.nonce());
-        let inbox = wire.listen(format!("{prefix}.*")).await?;
-        Ok(Self { consumer, inbox, prefix, next: 1, open: HashMap::new() })
+        Self { consumer, inboxes: SelectAll::new(), prefix, next: 1, open: HashMap::new(), retired: VecDeque::new() }
     }
 
     /// Pulls the server has not ended.
@@ -118,16 +127,20 @@ impl<W: Wire> Pulls<W> {
     pub(crate) async fn pull(&mut self, batch: u32, expires: Duration) -> Result<(), WireError> {
         let token = self.next;
         self.next = self.next.wrapping_add(1);
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.consumer.stream(), self.consumer.name());
-        let payload = Bytes::from(format!("{{\"batch\":{batch},\"expires\":{}}}", expires.as_nanos()));
-        let out = Outgoing { subject: subject.into(), headers: None, payload };
+        let inbox = format!("{}.{token}", self.prefix);
+        let (tagged, abort) =
+            abortable(self.consumer.wire().listen(inbox.clone()).await?.map(Some).chain(once(ready(None))));
+        self.inboxes.push(tagged.map(move |message| (token, message)).boxed());
         let now = Instant::now();
         let silent_at = now.checked_add(expires).and_then(|end| end.checked_add(SILENCE)).unwrap_or(now);
         // Entered before it is sent: the first delivery may be faster than this task.
-        self.open.insert(token, Open { left: batch, silent_at });
-        let sent = self.consumer.wire().send(out, format!("{}.{token}", self.prefix)).await;
+        self.open.insert(token, Open { left: batch, silent_at, inbox: abort });
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.consumer.stream(), self.consumer.name());
+        let payload = Bytes::from(format!("{{\"batch\":{batch},\"expires\":{}}}", expires.as_nanos()));
+        let out = Outgoing { subject: subject.into(), headers: None, payload };
+        let sent = self.consumer.wire().send(out, inbox).await;
         if sent.is_err() {
-            self.open.remove(&token);
+            self.close(token);
         }
         sent
     }
@@ -135,49 +148,76 @@ impl<W: Wire> Pulls<W> {
     /// The next thing that happens. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Pulled<W> {
         loop {
+            self.drop_retired();
             let silent_at = self.open.values().map(|pull| pull.silent_at).min();
             let silence = async {
                 match silent_at {
                     Some(at) => sleep_until(at).await,
-                    None => std::future::pending().await,
+                    None => pending().await,
+                }
+            };
+            let inboxes = &mut self.inboxes;
+            let message = async {
+                match inboxes.next().await {
+                    Some(tagged) => tagged,
+                    // No pull is out: there is nothing to wait for.
+                    None => pending().await,
                 }
             };
             tokio::select! {
                 biased;
-                message = self.inbox.next() => match message {
-                    None => return Pulled::Closed,
-                    Some(message) => if let Some(pulled) = self.take(message) { return pulled },
-                },
-                () = silence => {
-                    let now = Instant::now();
-                    let silent = self.open.iter().find(|(_, pull)| pull.silent_at <= now).map(|(token, _)| *token);
-                    if let Some(pull) = silent.and_then(|token| self.open.remove(&token)) {
-                        return Pulled::Ended { unused: pull.left, how: Ended::Silent };
-                    }
-                }
+                (token, message) = message => if let Some(pulled) = self.take(token, message) { return pulled },
+                () = silence => if let Some(pulled) = self.silent() { return pulled },
             }
         }
     }
 
-    fn take(&mut self, message: Message) -> Option<Pulled<W>> {
-        let token = message.subject.rsplit('.').next().and_then(|tail| tail.parse::<u64>().ok())?;
+    fn take(&mut self, token: u64, message: Option<Message>) -> Option<Pulled<W>> {
+        let Some(message) = message else {
+            // The subscription itself ended: the connection is closing.
+            return self.close(token).map(|unused| Pulled::Ended { unused, how: Ended::Silent });
+        };
         if let Some(status) = message.status {
             return self.ended(token, status.as_u16(), message.description.as_deref().unwrap_or(""));
         }
-        let delivery = Delivery::read(message, &self.consumer)?;
-        let Some(pull) = self.open.get_mut(&token) else { return Some(Pulled::Late(delivery)) };
+        let delivery = Delivery::read(message, &self.consumer);
+        let Some(pull) = self.open.get_mut(&token) else { return delivery.map(Pulled::Late) };
         pull.left = pull.left.saturating_sub(1);
         if pull.left == 0 {
-            self.open.remove(&token);
+            self.close(token);
         }
-        Some(Pulled::Delivery(delivery))
+        Some(delivery.map_or(Pulled::Void, Pulled::Delivery))
+    }
+
+    fn silent(&mut self) -> Option<Pulled<W>> {
+        let now = Instant::now();
+        let token = self.open.iter().find(|(_, pull)| pull.silent_at <= now).map(|(token, _)| *token)?;
+        let pull = self.open.remove(&token)?;
+        self.retired.push_back((now.checked_add(LATE).unwrap_or(now), pull.inbox));
+        Some(Pulled::Ended { unused: pull.left, how: Ended::Silent })
+    }
+
+    /// Ends a pull and its inbox; after its terminal status or its last message nothing more can come.
+    fn close(&mut self, token: u64) -> Option<u32> {
+        let pull = self.open.remove(&token)?;
+        pull.inbox.abort();
+        Some(pull.left)
+    }
+
+    fn drop_retired(&mut self) {
+        let now = Instant::now();
+        while self.retired.front().is_some_and(|(end, _)| *end <= now) {
+            if let Some((_, inbox)) = self.retired.pop_front() {
+                inbox.abort();
+            }
+        }
     }
 
     fn ended(&mut self, token: u64, status: u16, words: &str) -> Option<Pulled<W>> {
         if status == 100 {
             return None;
         }
-        let pull = self.open.remove(&token)?;
+        let unused = self.close(token)?;
         let how = match status {
             404 | 408 => Ended::Normally,
             409 => match refusal(words) {
@@ -188,7 +228,7 @@ impl<W: Wire> Pulls<W> {
             503 => Ended::Refused(Refusal::NoResponders, words.to_owned()),
             other => Ended::Refused(Refusal::Other, format!("status {other} {words}")),
         };
-        Some(Pulled::Ended { unused: pull.left, how })
+        Some(Pulled::Ended { unused, how })
     }
 }
 
@@ -209,4 +249,3 @@ fn refusal(words: &str) -> Option<Refusal> {
         Some(Refusal::Terminated)
     }
 }
-

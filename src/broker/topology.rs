@@ -193,7 +193,8 @@ impl<W: Wire> Broker<W> {
             Ok(reply) => reply,
             Err(cause) => return Err(ApiError::Wire { subject, cause }),
         };
-        let unreadable = |e: serde_json::Error| ApiError::Unreadable { subject: subject.clone(), detail: e.to_string() };
+        let unreadable =
+            |e: serde_json::Error| ApiError::Unreadable { subject: subject.clone(), detail: e.to_string() };
         let mut value: Value = serde_json::from_slice(&reply.payload).map_err(unreadable)?;
         let Some(error) = value.get_mut("error").map(Value::take) else { return Ok(value) };
         let error: ErrorBody = serde_json::from_value(error).map_err(unreadable)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::domain::{LaneName, SchemeName};
 use crate::intake::{Rules, Scheme};
 use crate::resilience::{Backoff, BadSetting, BreakerPolicy, BreakerSettings, RetryDelays, RetryPolicy, WindowType};
-use crate::worker::lane::{Lane, Limits};
+use crate::worker::{Lane, Limits};
 
 use super::forms::Given;
 use super::problem::{Origin, Problem};

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::intake::Scheme;
-use crate::worker::lane::Lane;
+use crate::worker::Lane;
 
 use keys::{SECTIONS, Section};
 use raw::{File, Outside};

@@ -86,6 +86,11 @@ fn mod_97_rotated(text: &str) -> Option<u32> {
     mod_97(tail.iter().chain(head).copied())
 }
 
+/// The check digits (02 to 98) that make `text`, followed by them, leave 1; `None` as with [`mod_97`].
+fn check_digits(text: impl Iterator<Item = u8>) -> Option<u32> {
+    mod_97(text.chain(*b"00")).map(|rest| 98_u32.saturating_sub(rest))
+}
+
 /// Whether the two check digits at `text[2..4]` are ones that the computation can give: 00, 01 and 99 are aliases of
 /// 97, 98 and 02.
 fn check_digits_possible(text: &str) -> bool {
@@ -136,6 +141,15 @@ impl Iban {
             Err(E::TooShort(_) | E::InvalidSizeForCountry) => Err(IbanFault::Length),
             Err(E::StructureIncorrectForCountry) => Err(IbanFault::Structure),
         }
+    }
+
+    /// Puts the check digits between a country code and a domestic account number.
+    ///
+    /// # Errors
+    /// The first rule that the result breaks.
+    pub fn with_check_digits(country: &str, number: &str) -> Result<Self, Invalid> {
+        let digits = check_digits(number.bytes().chain(country.bytes())).unwrap_or_default();
+        Self::parse(&format!("{country}{digits:02}{number}"))
     }
 
     /// The electronic form.
@@ -202,6 +216,15 @@ impl Lei {
         Ok(Self(text.into()))
     }
 
+    /// Puts the check digits behind the first 18 characters.
+    ///
+    /// # Errors
+    /// When `first` is not 18 upper-case letters and digits.
+    pub fn with_check_digits(first: &str) -> Result<Self, Invalid> {
+        let digits = check_digits(first.bytes()).unwrap_or_default();
+        Self::parse(&format!("{first}{digits:02}"))
+    }
+
     /// As given.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -225,6 +248,15 @@ impl CreditorReference {
             return refuse("one whose check digits match");
         }
         Ok(Self(text.into()))
+    }
+
+    /// Puts `RF` and the check digits before a reference.
+    ///
+    /// # Errors
+    /// When `reference` is not 1 to 21 upper-case letters and digits.
+    pub fn with_check_digits(reference: &str) -> Result<Self, Invalid> {
+        let digits = check_digits(reference.bytes().chain(*b"RF")).unwrap_or_default();
+        Self::parse(&format!("RF{digits:02}{reference}"))
     }
 
     /// The electronic form.
@@ -393,6 +425,22 @@ mod tests {
                 assert!(Iban::parse(&wrong).is_err(), "{wrong} made of {iban}");
             }
         }
+    }
+
+    #[test]
+    fn check_digits_are_put_where_they_belong() {
+        for iban in IBANS {
+            let again = Iban::with_check_digits(&iban[..2], &iban[4..]).expect("the same parts");
+            assert_eq!(again.as_str(), iban);
+        }
+        let lei = Lei::with_check_digits("529900T8BM49AURSDO").expect("18 characters");
+        assert_eq!(lei.as_str(), "529900T8BM49AURSDO55");
+        let reference = CreditorReference::with_check_digits("539007547034").expect("12 digits");
+        assert_eq!(reference.as_str(), "RF18539007547034");
+        assert!(Iban::with_check_digits("DE", "37040044053201300").is_err());
+        assert!(Iban::with_check_digits("DE", "37040044053201300\u{e9}").is_err());
+        assert!(Lei::with_check_digits("529900t8bm49aursdo").is_err());
+        assert!(CreditorReference::with_check_digits("").is_err());
     }
 
     #[test]

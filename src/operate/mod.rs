@@ -1,9 +1,13 @@
-//! What an operator does: publish, look at dead letters and send them again, compare everything with everything,
-//! tell a payment's life. Callable from a command line and over HTTP: options in, plain values out, nothing printed.
+//! What an operator does: set up, check, publish, look at dead letters and send them again, compare everything with
+//! everything, tell a payment's life. Callable from a command line and over HTTP: options in, plain values out, nothing
+//! printed.
 
 pub mod audit;
+pub mod check;
 pub mod dlq;
 pub mod explain;
+pub mod guard;
+pub mod provision;
 pub mod publish;
 pub mod reconcile;
 mod trouble;

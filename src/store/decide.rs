@@ -1,107 +1,23 @@
 //! The decision: rows and requests give changes and one answer per request. Pure; SQLite, PostgreSQL and the
 //! simulation share it. Requests of one group see what the ones before them did.
 
+mod ask;
 mod outcome;
 mod rail;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::book::{Book, BookPolicy};
+use super::book::Book;
 use super::rows::{Changes, EventKind, EventRow, Mark, PaymentRow, Rows, StartRow, State, to_millis};
 use super::{Note, Origin, Route};
 use crate::domain::{
-    Answer, Code, DeadReason, EventId, Finding, Fingerprint, Money, Outcome, Payment, PaymentId, RailRef, Reason,
-    References, StreamName,
+    Code, DeadReason, EventId, Fingerprint, Money, Payment, PaymentId, RailRef, Reason, References, StreamName,
 };
-use crate::intake::{Judged, Refused};
+use crate::intake::Judged;
 
-/// What does not change from group to group.
-#[derive(Debug, Clone)]
-pub(super) struct Terms {
-    pub(super) policy: BookPolicy,
-    /// This process, unlike any other that ever held a claim in this store.
-    pub(super) owner: Box<str>,
-    pub(super) claim: Duration,
-}
-
-/// A judgement without its wrapper.
-#[derive(Clone, Copy)]
-pub(super) enum Asked<'a> {
-    Valid(&'a Payment),
-    Refused(&'a Refused),
-}
-
-impl<'a> Asked<'a> {
-    pub(super) fn of(judged: &'a Judged) -> Self {
-        match judged {
-            Judged::Valid(valid) => Self::Valid(valid.payment()),
-            Judged::Refused(refused) => Self::Refused(refused),
-        }
-    }
-}
-
-/// One attempt in hand: which, under which fence.
-#[derive(Debug, Clone)]
-pub(super) struct Ticket {
-    pub(super) row: i64,
-    pub(super) payment_id: PaymentId,
-    pub(super) rail: Arc<str>,
-    pub(super) leg: u8,
-    pub(super) attempt: u32,
-    pub(super) fence: i64,
-    pub(super) started_at: Timestamp,
-    pub(super) until: Timestamp,
-    pub(super) not_found: u32,
-    pub(super) held: bool,
-}
-
-/// What is asked of the store.
-pub(super) enum Ask<'a> {
-    Open { origin: &'a Origin, judged: &'a Judged, route: &'a Route },
-    Conclude { with: InHand<'a>, answer: &'a Answer },
-    Resume { with: InHand<'a>, finding: &'a Finding, longest: Duration },
-    Condemn { origin: &'a Origin, why: &'a DeadReason, payment: Option<&'a PaymentId> },
-    Start { event: &'a EventId },
-    Probe,
-}
-
-/// What the holder of an attempt knows.
-#[derive(Clone, Copy)]
-pub(super) struct InHand<'a> {
-    pub(super) origin: &'a Origin,
-    pub(super) asked: Asked<'a>,
-    pub(super) ticket: &'a Ticket,
-    pub(super) notes: &'a [Note],
-}
-
-/// What is answered, before it is durable. The writer makes proofs of it once it is.
-#[derive(Debug)]
-pub(super) enum Verdict {
-    Final {
-        outcome: Box<Outcome>,
-        duplicate: bool,
-    },
-    Go(Ticket),
-    Doubt(Ticket),
-    Held(Ticket),
-    Released,
-    Elsewhere {
-        until: Timestamp,
-    },
-    Condemned(Box<EventRow>),
-    /// Not condemned: an attempt has no conclusive answer.
-    InDoubt,
-    /// Not condemned: the event has another end already.
-    Ended,
-    Starts(u32),
-    Written,
-    /// The rows contradict the request: the store is not the one that the request came from.
-    Foreign,
-}
+pub(super) use ask::{Ask, Asked, InHand, Terms, Ticket, Verdict};
 
 /// Decides a group. `asks` are applied in the order given.
 pub(super) fn decide(rows: Rows, asks: &[Ask<'_>], terms: &Terms) -> (Changes, Vec<Verdict>) {

@@ -83,18 +83,19 @@ pub struct Facts {
 }
 
 /// The embedded backend. It holds the lock file, and so the store, until it is dropped.
-#[derive(Debug)]
 pub struct Sqlite {
     settings: SqliteSettings,
     connection: Option<Connection>,
     store_id: StoreId,
+    /// Which file was opened.
+    file: Option<(u64, u64)>,
     memory: Memory,
     /// Kept for its lock.
     _lock: File,
 }
 
 /// What is known without asking the database. Dropped whenever a transaction does not end as expected.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Memory {
     streams: HashMap<(StreamName, i64), Stream>,
     accounts: HashMap<AccountKey, AccountRow>,
@@ -118,7 +119,8 @@ impl Sqlite {
     /// [`OpenError`], each with what to do.
     pub fn open(settings: SqliteSettings) -> Result<Self, OpenError> {
         let (lock, connection, store_id) = open::open(&settings)?;
-        Ok(Self { settings, connection: Some(connection), store_id, memory: Memory::default(), _lock: lock })
+        let file = open::identity(&settings.path);
+        Ok(Self { settings, connection: Some(connection), store_id, file, memory: Memory::default(), _lock: lock })
     }
 
     /// The store's identity.
@@ -139,9 +141,13 @@ impl Sqlite {
     }
 
     fn begin_now(&mut self, wanted: &Wanted) -> Result<Rows, Trouble> {
+        if open::identity(&self.settings.path) != self.file {
+            self.abandon();
+            return Err(Trouble::Lost(StoreLost::Failed("its file was removed or replaced".to_owned())));
+        }
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => open::connect(&self.settings).map_err(|fault| Trouble::Lost(lost(fault)))?,
+            None => open::connect(&self.settings, false).map_err(|fault| Trouble::Lost(lost(fault)))?,
         };
         let connection = self.connection.insert(connection);
         let begun = begin(connection, &self.settings, &mut self.memory, wanted);
@@ -193,8 +199,18 @@ impl Sqlite {
     fn reset_now(&mut self) -> Result<(), Trouble> {
         self.memory = Memory::default();
         self.connection = None;
-        self.connection = Some(open::connect(&self.settings).map_err(|fault| Trouble::Lost(lost(fault)))?);
+        self.connection = Some(open::connect(&self.settings, false).map_err(|fault| Trouble::Lost(lost(fault)))?);
         Ok(())
+    }
+}
+
+impl fmt::Debug for Sqlite {
+    // What it keeps in memory are balances.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sqlite")
+            .field("store_id", &self.store_id)
+            .field("path", &self.settings.path)
+            .finish_non_exhaustive()
     }
 }
 

@@ -6,6 +6,7 @@
 mod group;
 mod proof;
 mod request;
+mod shown;
 
 use std::time::Duration;
 

@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::Guard;
 use super::event::Event;
 use super::gate::Gates;
 use super::keepalive::Keepalive;
 use super::lane::Lane;
 use super::slots::{Parked, Slots};
 use super::tries::Histories;
-use super::Guard;
 use crate::broker::{AckUnknown, Broker, Consumer, Delivery, Wire};
 use crate::domain::{EventId, OrderKey, SchemeName};
 use crate::intake::Decode;

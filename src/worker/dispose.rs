@@ -68,7 +68,9 @@ pub(super) fn dispose(
         Unfinished::NotSent(not_sent) => {
             let asked = match not_sent {
                 NotSent::SaidNotProcessed { retry_after } => retry_after.unwrap_or_default(),
-                NotSent::Resolve | NotSent::Connect | NotSent::Tls | NotSent::Pool | NotSent::OurFault => Duration::ZERO,
+                NotSent::Resolve | NotSent::Connect | NotSent::Tls | NotSent::Pool | NotSent::OurFault => {
+                    Duration::ZERO
+                }
             };
             // While the rail is known to be down an attempt says nothing about its event; a failed probe does.
             let charged = probe || matches!(not_sent, NotSent::SaidNotProcessed { .. });

@@ -13,7 +13,9 @@ use crate::broker::{AckUnknown, Announced, Broker, Buried, Delay, Delivery, Hold
 use crate::domain::{Answer, DeadReason, EventId, Finding, PaymentId, SchemeName};
 use crate::intake::{Decode, Decoded, Instants, Judged, Raw, Rules, Unreadable};
 use crate::rails::Rail;
-use crate::store::{Concluded, Condemned, Doubt, Intent, NotCondemned, Origin, Recorded, Route, Stand, Store, StoreLost};
+use crate::store::{
+    Concluded, Condemned, Doubt, Intent, NotCondemned, Origin, Recorded, Route, Stand, Store, StoreLost,
+};
 
 /// The event has arrived; nothing is known of it.
 pub(super) struct Received;

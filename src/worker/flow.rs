@@ -48,19 +48,15 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
                 return;
             }
             let epoch = self.ctx.broker.link().borrow().epoch;
-            match Pulls::start(self.ctx.consumer.clone()).await {
-                Ok(mut pulls) => {
-                    let left = self.pull(&mut pulls, epoch).await;
-                    self.ctx.slots.give_back(pulls.credit());
-                    self.outstanding(0);
-                    match left {
-                        Left::Stopped => return,
-                        Left::Rebuild => {}
-                    }
-                }
-                Err(_) => self.back_off("subscribe", "the subscription was not taken"),
+            let mut pulls = Pulls::new(self.ctx.consumer.clone());
+            let left = self.pull(&mut pulls, epoch).await;
+            // What still comes for these pulls finds no inbox, and is delivered again after `ack_wait`.
+            self.ctx.slots.give_back(pulls.credit());
+            self.outstanding(0);
+            match left {
+                Left::Stopped => return,
+                Left::Rebuild => {}
             }
-            sleep_until(self.not_before).await;
         }
     }
 
@@ -104,10 +100,7 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
             let stopping = ctx.stop.is_cancelled();
             tokio::select! {
                 biased;
-                pulled = pulls.next() => match pulled {
-                    Pulled::Closed => return Left::Rebuild,
-                    other => self.take(other, stopping).await,
-                },
+                pulled = pulls.next() => self.take(pulled, stopping),
                 _ = changes.changed() => {}
                 () = ctx.slots.freed() => {}
                 _ = link.changed() => {}
@@ -159,7 +152,7 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
         first.get_or_insert_with(Instant::now);
     }
 
-    async fn take(&mut self, pulled: Pulled<W>, stopping: bool) {
+    fn take(&mut self, pulled: Pulled<W>, stopping: bool) {
         match pulled {
             Pulled::Delivery(delivery) => {
                 self.refusals = 0;
@@ -184,7 +177,7 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
                     }
                 }
             }
-            Pulled::Closed => {}
+            Pulled::Void => self.ctx.slots.give_back(1),
         }
     }
 

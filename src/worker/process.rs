@@ -18,9 +18,9 @@ use crate::intake::{Judged, Unreadable};
 use crate::rails::Rail;
 use crate::resilience::Call;
 use crate::store::{Condemned, NotCondemned, Origin, Recorded, Route};
+use crate::telemetry::Flow;
 use crate::telemetry::metrics::{AckKind, Finished};
 use crate::telemetry::step::{Step, at};
-use crate::telemetry::Flow;
 
 /// Owns an event to its end. Whatever is returned, the delivery is answered or left un-acknowledged on purpose.
 pub(super) async fn own<W: Wire, R: Rail>(ctx: Arc<Context<W, R>>, delivery: Delivery<W>) -> Finished {
@@ -137,7 +137,8 @@ async fn announce<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Recor
                 pass.seen(Call::Down, began.elapsed());
                 let (id, detail) = (back.id().to_string(), error.to_string());
                 Flow::OutcomeNotConfirmed { lane: ctx.name(), event: &id, detail: &detail }.emit();
-                match wait_or_leave(ctx, back, Unfinished::StoreLost, probe, "no confirmation of the outcome event").await
+                match wait_or_leave(ctx, back, Unfinished::StoreLost, probe, "no confirmation of the outcome event")
+                    .await
                 {
                     Ok(again) => event = again,
                     Err(end) => return end,
@@ -209,7 +210,8 @@ async fn bury<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Condemned
                 ctx.metrics.bury_failed();
                 let detail = error.to_string();
                 Flow::DeadLetterNotConfirmed { lane: ctx.name(), event: &id.to_string(), detail: &detail }.emit();
-                match wait_or_leave(ctx, back, Unfinished::StoreLost, probe, "no confirmation of the dead letter").await {
+                match wait_or_leave(ctx, back, Unfinished::StoreLost, probe, "no confirmation of the dead letter").await
+                {
                     Ok(again) => event = again,
                     Err(end) => return end,
                 }

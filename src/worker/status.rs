@@ -153,8 +153,7 @@ impl<W: Wire, R: Rail> Look for Context<W, R> {
             dead_lettered: count(&self.tally.dead_lettered),
             handed_back: count(&self.tally.handed_back),
             abandoned: count(&self.tally.abandoned),
-            first_pull_ms: first
-                .map(|at| u64::try_from(at.duration_since(self.began).as_millis()).unwrap_or(u64::MAX)),
+            first_pull_ms: first.map(|at| u64::try_from(at.duration_since(self.began).as_millis()).unwrap_or(u64::MAX)),
         }
     }
 }

@@ -20,6 +20,11 @@ pub(super) fn all_conclusive(row: &PaymentRow) -> bool {
     row.tries.iter().all(|attempt| attempt.ended.is_some())
 }
 
+/// The rail has refused one attempt for good, and no other can have gone through meanwhile.
+fn is_refused(row: &PaymentRow) -> bool {
+    !row.reasons.is_empty() && all_conclusive(row)
+}
+
 /// No attempt without an answer is one that the rail may still know.
 fn all_resendable(row: &PaymentRow) -> bool {
     row.tries.iter().all(|attempt| attempt.ended.is_some() || attempt.not_found >= NOT_FOUND_ENOUGH)
@@ -48,6 +53,9 @@ impl Group<'_> {
         if slot.row.state == State::Held {
             return self.take_over(origin, slot);
         }
+        if is_refused(&slot.row) {
+            return self.finish(origin, State::Rejected, slot);
+        }
         if all_conclusive(&slot.row) {
             return match (asked, route) {
                 (Asked::Refused(_), _) => self.refuse_standing(origin, asked, slot),
@@ -58,6 +66,7 @@ impl Group<'_> {
         }
         if let (Asked::Valid(payment), Route::Rail { name, .. }) = (asked, route)
             && all_resendable(&slot.row)
+            && slot.row.reasons.is_empty()
             && !self.expired(payment)
             && let Some(open) = unanswered(&slot.row)
             && &*open.rail == *name
@@ -185,10 +194,12 @@ impl Group<'_> {
             return if fresh { Verdict::Released } else { self.elsewhere(slot) };
         }
         self.answer_own(with.ticket, answer, inquiry, slot);
+        if let Answer::Rejected { code, resubmit: false } = answer {
+            slot.row.reasons = vec![Reason::new(*code, "", code_text(*code))];
+        }
         match answer {
             Answer::Settled(reference) => self.settle(with, reference, slot),
-            Answer::Rejected { code, resubmit: false } if all_conclusive(&slot.row) => {
-                slot.row.reasons = vec![Reason::new(*code, "", code_text(*code))];
+            Answer::Rejected { .. } | Answer::NotSent(_) if is_refused(&slot.row) => {
                 self.finish(with.origin, State::Rejected, slot)
             }
             Answer::Blocked => {
@@ -243,6 +254,7 @@ impl Group<'_> {
     fn settle(&mut self, with: InHand<'_>, reference: &RailRef, slot: &mut Slot) -> Verdict {
         slot.row.rail = Arc::clone(&with.ticket.rail);
         slot.row.rail_ref = Some(reference.clone());
+        slot.row.reasons.clear();
         slot.row.late = match with.asked {
             Asked::Valid(payment) => payment.late_from.is_some_and(|from| self.now >= from),
             Asked::Refused(_) => false,
@@ -265,10 +277,10 @@ impl Group<'_> {
     /// Records what an inquiry found, and goes on where that allows it.
     pub(super) fn resume(&mut self, with: InHand<'_>, finding: &Finding, longest: Duration) -> Verdict {
         match finding {
-            Finding::Answered(answer) => match self.conclude(with, answer, true) {
-                Verdict::Released => self.again(with),
-                verdict => verdict,
-            },
+            Finding::Answered(answer) => {
+                let verdict = self.conclude(with, answer, true);
+                if matches!(verdict, Verdict::Released) { self.again(with) } else { verdict }
+            }
             Finding::CannotSay => self.conclude(with, &Answer::Unknown, true),
             Finding::NotFound => self.not_found(with, longest),
         }

@@ -65,11 +65,7 @@ pub(super) fn load(
         accounts: Default::default(),
         starts: Default::default(),
     };
-    for id in &wanted.payments {
-        if let Some(row) = payment(connection, id)? {
-            rows.payments.insert(id.clone(), row);
-        }
-    }
+    payments(connection, &wanted.payments, &mut rows)?;
     for event in &wanted.events {
         let Some(stream) = stream(connection, memory, event)? else { continue };
         // Ends are recorded together with the high-water mark: above it there are none.
@@ -153,15 +149,18 @@ fn start(connection: &Connection, stream: i64, sequence: u64) -> Result<Option<S
     found.map(|(count, first_at)| Ok(StartRow { count, first_at: instant(first_at)? })).transpose()
 }
 
-fn payment(connection: &Connection, id: &PaymentId) -> Result<Option<PaymentRow>, Fault> {
+fn payments(connection: &Connection, ids: &[PaymentId], rows: &mut Rows) -> Result<(), Fault> {
     let mut statement = connection.prepare_cached(concat!(payment_select!(), " WHERE p.payment_id = ?1"))?;
-    let mut found = statement.query([id.as_str()])?;
-    let Some(row) = found.next()? else { return Ok(None) };
-    let mut payment = payment_of(row)?;
-    if payment.last_attempt > 0 {
-        payment.tries = tries(connection, payment.row, payment.last_attempt)?;
+    for id in ids {
+        let mut found = statement.query([id.as_str()])?;
+        let Some(row) = found.next()? else { continue };
+        let mut payment = payment_of(row)?;
+        if payment.last_attempt > 0 {
+            payment.tries = tries(connection, payment.row, payment.last_attempt)?;
+        }
+        rows.payments.insert(id.clone(), payment);
     }
-    Ok(Some(payment))
+    Ok(())
 }
 
 fn tries(connection: &Connection, payment: i64, last: u32) -> Result<Vec<AttemptRow>, Fault> {

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::super::schema;
@@ -59,7 +60,7 @@ pub(super) fn open(settings: &SqliteSettings) -> Result<(File, Connection, Store
         return Err(OpenError::Missing { path: path.clone() });
     }
     let lock = lock(path)?;
-    let connection = connect(settings).map_err(|fault| unusable(path, fault))?;
+    let connection = connect(settings, settings.create).map_err(|fault| unusable(path, fault))?;
     prepare(&connection, settings)?;
     let store_id = connection
         .query_row("SELECT value FROM meta WHERE key = 'store_id'", [], |row| row.get::<_, String>(0))
@@ -93,13 +94,16 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     Ok(lock)
 }
 
-/// A connection with the settings that durability rests on.
-pub(super) fn connect(settings: &SqliteSettings) -> Result<Connection, Fault> {
+/// A connection with the settings that durability rests on. `create` only at the start: a file that vanishes later is
+/// a fault, not a fresh store.
+pub(super) fn connect(settings: &SqliteSettings, create: bool) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let flags = if settings.create { flags | OpenFlags::SQLITE_OPEN_CREATE } else { flags };
+    let flags = if create { flags | OpenFlags::SQLITE_OPEN_CREATE } else { flags };
     let connection = Connection::open_with_flags(&settings.path, flags)?;
     connection.busy_timeout(settings.busy_timeout)?;
     connection.set_prepared_statement_cache_capacity(48);
+    // Without it a bound value may have a statement planned, and so parsed, anew.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     let mode = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0))?;
     if mode != "wal" {
         return Err(Fault::Row("the file system does not allow a write-ahead log"));
@@ -158,12 +162,24 @@ fn unusable(path: &Path, fault: Fault) -> OpenError {
     }
 }
 
+/// Which file a path names at the moment. A database that is moved away or replaced under a running worker would take
+/// commits that no restart finds again.
+#[cfg(unix)]
+pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+}
+
+/// Which file a path names at the moment: only whether there is one.
+#[cfg(not(unix))]
+pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
+    path.exists().then_some((0, 0))
+}
+
 /// A database error in the database's own words for its code: its messages may hold more.
 pub(in crate::store) fn text(error: &rusqlite::Error) -> String {
-    match error {
-        rusqlite::Error::SqliteFailure(code, _) => code.to_string(),
-        _ => "a statement or a value does not fit the schema".to_owned(),
-    }
+    let Some(code) = error.sqlite_error() else { return "a statement or a value does not fit the schema".to_owned() };
+    code.to_string()
 }
 
 /// A file beside the database: the same name with a suffix.

@@ -1,7 +1,7 @@
 //! Changes written, one prepared statement per kind of row.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Statement, params};
 
 use super::super::Note;
 use super::super::rows::{
@@ -23,14 +23,8 @@ pub(super) fn save(
     changes: &Changes,
     now: Timestamp,
 ) -> Result<(), Fault> {
-    for row in &changes.new_payments {
-        let stream = stream_id(connection, memory, &row.event)?;
-        insert_payment(connection, row, stream)?;
-    }
-    for row in &changes.changed_payments {
-        let stream = stream_id(connection, memory, &row.event)?;
-        update_payment(connection, row, stream)?;
-    }
+    write_payments(connection, memory, INSERT_PAYMENT, &changes.new_payments)?;
+    write_payments(connection, memory, UPDATE_PAYMENT, &changes.changed_payments)?;
     for row in changes.new_payments.iter().chain(&changes.changed_payments) {
         for attempt in row.tries.iter().filter(|attempt| attempt.dirty) {
             put_attempt(connection, attempt)?;
@@ -40,12 +34,8 @@ pub(super) fn save(
         insert_account(connection, key, row)?;
         memory.next_account = row.id.checked_add(1);
     }
-    for (_, row) in &changes.changed_accounts {
-        update_account(connection, row)?;
-    }
-    for row in &changes.transfers {
-        insert_transfer(connection, row)?;
-    }
+    update_accounts(connection, &changes.changed_accounts)?;
+    insert_transfers(connection, &changes.transfers)?;
     for row in &changes.events {
         let stream = stream_id(connection, memory, &row.event)?;
         insert_event(connection, row, stream)?;
@@ -95,33 +85,31 @@ fn raise_high_water(connection: &Connection, memory: &mut Memory, event: &EventI
     Ok(())
 }
 
-fn insert_payment(connection: &Connection, row: &PaymentRow, stream: i64) -> Result<(), Fault> {
-    write_payment(
-        connection,
-        "INSERT INTO payments (id, payment_id, fingerprint, fp_version, state, stream, sequence, scheme, order_key, \
+const INSERT_PAYMENT: &str = "INSERT INTO payments (id, payment_id, fingerprint, fp_version, state, stream, sequence, scheme, order_key, \
          lane, rail, rail_ref, currency, minor, end_to_end_id, instruction_id, uetr, requested_at, finished_at, late, \
          attempts, last_attempt, reasons, claim_owner, claim_until, fence, deliveries) VALUES (?1, ?2, ?3, ?4, ?5, \
-         ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27)",
-        row,
-        stream,
-    )
-}
+         ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27)";
 
-fn update_payment(connection: &Connection, row: &PaymentRow, stream: i64) -> Result<(), Fault> {
-    write_payment(
-        connection,
-        "UPDATE payments SET payment_id = ?2, fingerprint = ?3, fp_version = ?4, state = ?5, stream = ?6, \
+const UPDATE_PAYMENT: &str = "UPDATE payments SET payment_id = ?2, fingerprint = ?3, fp_version = ?4, state = ?5, stream = ?6, \
          sequence = ?7, scheme = ?8, order_key = ?9, lane = ?10, rail = ?11, rail_ref = ?12, currency = ?13, \
          minor = ?14, end_to_end_id = ?15, instruction_id = ?16, uetr = ?17, requested_at = ?18, finished_at = ?19, \
          late = ?20, attempts = ?21, last_attempt = ?22, reasons = ?23, claim_owner = ?24, claim_until = ?25, \
-         fence = ?26, deliveries = ?27 WHERE id = ?1",
-        row,
-        stream,
-    )
+         fence = ?26, deliveries = ?27 WHERE id = ?1";
+
+fn write_payments(connection: &Connection, memory: &mut Memory, sql: &str, rows: &[PaymentRow]) -> Result<(), Fault> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let mut statement = connection.prepare_cached(sql)?;
+    for row in rows {
+        let stream = stream_id(connection, memory, &row.event)?;
+        write_payment(&mut statement, row, stream)?;
+    }
+    Ok(())
 }
 
-fn write_payment(connection: &Connection, sql: &str, row: &PaymentRow, stream: i64) -> Result<(), Fault> {
-    let changed = connection.prepare_cached(sql)?.execute(params![
+fn write_payment(statement: &mut Statement<'_>, row: &PaymentRow, stream: i64) -> Result<(), Fault> {
+    let changed = statement.execute(params![
         row.row,
         row.payment_id.as_str(),
         row.fingerprint.0,
@@ -196,20 +184,24 @@ fn insert_account(connection: &Connection, key: &AccountKey, row: &AccountRow) -
     Ok(())
 }
 
-fn update_account(connection: &Connection, row: &AccountRow) -> Result<(), Fault> {
-    let changed = connection
-        .prepare_cached("UPDATE accounts SET debits_posted = ?2, credits_posted = ?3, overdraft = ?4 WHERE id = ?1")?
-        .execute((row.id, row.debits, row.credits, row.overdraft))?;
-    if changed == 1 { Ok(()) } else { Err(Fault::Row("accounts")) }
+fn update_accounts(connection: &Connection, rows: &[(AccountKey, AccountRow)]) -> Result<(), Fault> {
+    let mut statement = connection
+        .prepare_cached("UPDATE accounts SET debits_posted = ?2, credits_posted = ?3, overdraft = ?4 WHERE id = ?1")?;
+    for (_, row) in rows {
+        if statement.execute((row.id, row.debits, row.credits, row.overdraft))? != 1 {
+            return Err(Fault::Row("accounts"));
+        }
+    }
+    Ok(())
 }
 
-fn insert_transfer(connection: &Connection, row: &TransferRow) -> Result<(), Fault> {
-    connection
-        .prepare_cached(
-            "INSERT INTO transfers (payment, debit_account, credit_account, currency, minor, posted_at) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?
-        .execute((
+fn insert_transfers(connection: &Connection, rows: &[TransferRow]) -> Result<(), Fault> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO transfers (payment, debit_account, credit_account, currency, minor, posted_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    for row in rows {
+        statement.execute((
             row.payment,
             row.debit,
             row.credit,
@@ -217,6 +209,7 @@ fn insert_transfer(connection: &Connection, row: &TransferRow) -> Result<(), Fau
             row.amount.minor(),
             row.posted_at.as_millisecond(),
         ))?;
+    }
     Ok(())
 }
 

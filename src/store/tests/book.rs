@@ -212,7 +212,9 @@ async fn the_history_of_an_event_is_kept_once_and_bounded() {
         from.history.push(Note { at: home.now(), what: format!("handed back {n}"), breaker: "open" });
     }
     for _ in 0..2 {
-        store.open(from.clone(), wish.valid(), Route::Book).await.map_err(|(lost, _, _)| lost).unwrap().recorded();
+        drop(
+            store.open(from.clone(), wish.valid(), Route::Book).await.map_err(|(lost, _, _)| lost).unwrap().recorded(),
+        );
     }
     let record = home.reader().payment(&wish.id).unwrap().unwrap();
     assert_eq!(record.notes.len(), 64);

@@ -97,7 +97,7 @@ async fn a_commit_lost_twice_gives_everything_back() {
     let wish = Wish::new("PAY-1", 7);
     let (lost, origin, judged) = store.open(origin(1), wish.valid(), Route::Book).await.unwrap_err();
     assert_eq!(lost, StoreLost::Failed("no answer".to_owned()));
-    store.open(origin, *judged, Route::Book).await.map_err(|(lost, _, _)| lost).unwrap().recorded();
+    drop(store.open(origin, *judged, Route::Book).await.map_err(|(lost, _, _)| lost).unwrap().recorded());
 }
 
 #[tokio::test]
@@ -178,6 +178,21 @@ async fn a_store_that_another_client_wrote_to_is_read_anew() {
     drop(open(&store, 2, Wish::new("PAY-2", 93).valid(), Route::Book).await.recorded());
     let recorded = open(&store, 3, Wish::new("PAY-3", 1).valid(), Route::Book).await.recorded();
     assert_eq!(super::harness::leading_code(&recorded), Some("AM04"));
+}
+
+#[tokio::test]
+async fn a_file_that_is_replaced_under_the_worker_takes_no_more_commits() {
+    let home = Home::new();
+    let store = home.store();
+    drop(open(&store, 1, Wish::new("PAY-1", 7).valid(), Route::Book).await.recorded());
+    let aside = home.folder.path().join("aside.db");
+    std::fs::rename(home.path(), &aside).unwrap();
+    let gone = Err(StoreLost::Failed("its file was removed or replaced".to_owned()));
+    assert_eq!(store.probe().await, gone);
+    std::fs::write(home.path(), "").unwrap();
+    assert_eq!(store.probe().await, gone);
+    std::fs::rename(&aside, home.path()).unwrap();
+    assert_eq!(store.probe().await, Ok(()));
 }
 
 #[test]

@@ -179,17 +179,13 @@ pub(super) trait Expect {
 
 impl Expect for Stand {
     fn recorded(self) -> Recorded {
-        match self {
-            Stand::Final(recorded) => recorded,
-            other => panic!("not final: {other:?}"),
-        }
+        let Self::Final(recorded) = self else { panic!("not final: {self:?}") };
+        recorded
     }
 
     fn condemned(self) -> Condemned {
-        match self {
-            Stand::Condemned(condemned) => condemned,
-            other => panic!("not condemned: {other:?}"),
-        }
+        let Self::Condemned(condemned) = self else { panic!("not condemned: {self:?}") };
+        condemned
     }
 }
 

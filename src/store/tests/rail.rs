@@ -5,17 +5,13 @@ use crate::domain::{Answer, Code, DeadReason, Finding, NotSent, Outcome, RailKey
 use crate::store::{Concluded, Doubt, Intent, NotCondemned, Note, Route, Stand, State, Store};
 
 fn intent(stand: Stand) -> Intent {
-    match stand {
-        Stand::Go(intent) => intent,
-        other => panic!("no intent: {other:?}"),
-    }
+    let Stand::Go(intent) = stand else { panic!("no intent: {stand:?}") };
+    intent
 }
 
 fn doubt(stand: Stand) -> Doubt {
-    match stand {
-        Stand::Doubt(doubt) => doubt,
-        other => panic!("no doubt: {other:?}"),
-    }
+    let Stand::Doubt(doubt) = stand else { panic!("no doubt: {stand:?}") };
+    doubt
 }
 
 async fn conclude(store: &Store, doubt: Doubt, answer: Answer) -> Concluded {
@@ -198,4 +194,24 @@ async fn an_unsent_payment_past_its_deadline_is_refused_and_frees_its_id() {
     let recorded = open(&store, 1, wish.valid(), RAIL).await.recorded();
     assert_eq!(leading_code(&recorded), Some("AB11"));
     drop(intent(open(&store, 2, Wish::new("PAY-1", 8).valid(), RAIL).await));
+}
+
+#[tokio::test]
+async fn a_late_refusal_of_one_attempt_ends_the_payment_once_the_other_is_known_too() {
+    let home = Home::new();
+    let store = home.store();
+    let wish = Wish::new("PAY-1", 7);
+    let (_, mine) = intent(open(&store, 1, wish.valid(), RAIL).await).dispatch();
+    // The same event again: this delivery gives the first attempt up as not found and sends once more.
+    home.pass(Duration::from_secs(60));
+    let other = doubt(open(&store, 1, wish.valid(), RAIL).await);
+    let other = doubt(resume(&store, other, Finding::NotFound).await);
+    let (_, second) = intent(resume(&store, other, Finding::NotFound).await).dispatch();
+
+    let never = Answer::Rejected { code: Code::AC03, resubmit: false };
+    assert!(matches!(conclude(&store, mine, never).await, Concluded::Elsewhere { .. }));
+    let Concluded::Final(recorded) = conclude(&store, second, Answer::NotSent(NotSent::Connect)).await else {
+        panic!("sent again after a refusal")
+    };
+    assert_eq!(leading_code(&recorded), Some("AC03"));
 }

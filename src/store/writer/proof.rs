@@ -1,6 +1,5 @@
 //! What the store has proved, as values that only the writer makes and that are used once.
 
-use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -242,6 +241,7 @@ impl Doubt {
     }
 
     /// Gives the doubt back where its judgement is no payment: `decide` lets only valid ones go.
+    #[expect(clippy::result_large_err, reason = "the value goes back, it is no error")]
     pub(super) fn into_intent(self) -> Result<Intent, Self> {
         match &self.known {
             Known::Valid(valid) => Ok(Intent { valid: Arc::clone(valid), doubt: self }),
@@ -368,41 +368,5 @@ impl Order {
     #[must_use]
     pub fn deadline(&self) -> Timestamp {
         self.deadline
-    }
-}
-
-// === fmt ===
-
-impl fmt::Debug for Recorded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let end = match &*self.outcome {
-            Outcome::Settled(_) => "settled",
-            Outcome::Rejected(_) => "rejected",
-        };
-        write!(f, "Recorded({}, {end}, duplicate: {})", self.event, self.duplicate)
-    }
-}
-
-impl fmt::Debug for Condemned {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Condemned({}, {})", self.row.event, self.code())
-    }
-}
-
-impl fmt::Debug for Intent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Intent({}, attempt {})", self.doubt.ticket.payment_id, self.doubt.ticket.attempt)
-    }
-}
-
-impl fmt::Debug for Doubt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Doubt({}, attempt {}, fence {})", self.ticket.payment_id, self.ticket.attempt, self.ticket.fence)
-    }
-}
-
-impl fmt::Debug for Order {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Order({}, leg {}, attempt {})", self.valid.payment().payment_id, self.leg, self.attempt)
     }
 }

@@ -1,5 +1,7 @@
 //! A request on its way through the writer. Whatever happens to it, it answers and gives its value back.
 
+#![expect(clippy::result_large_err, reason = "values go back with the error, by design")]
+
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -116,14 +118,14 @@ fn reply(body: Body, end: Result<Verdict, StoreLost>) {
         Body::Conclude { doubt, reply, .. } => drop(reply.send(concluded(doubt, end))),
         Body::Resume { doubt, reply, .. } => drop(reply.send(resumed(doubt, end))),
         Body::Condemn { origin, reply, .. } => drop(reply.send(condemned(origin, end))),
-        Body::Start { reply, .. } => drop(reply.send(end.and_then(|verdict| match verdict {
-            Verdict::Starts(count) => Ok(count),
-            other => Err(unfit(&other)),
-        }))),
-        Body::Probe { reply } => drop(reply.send(end.and_then(|verdict| match verdict {
-            Verdict::Written => Ok(()),
-            other => Err(unfit(&other)),
-        }))),
+        Body::Start { reply, .. } => {
+            drop(reply.send(end.and_then(|verdict| {
+                if let Verdict::Starts(count) = verdict { Ok(count) } else { Err(unfit(&verdict)) }
+            })))
+        }
+        Body::Probe { reply } => drop(reply.send(
+            end.and_then(|verdict| if matches!(verdict, Verdict::Written) { Ok(()) } else { Err(unfit(&verdict)) }),
+        )),
         Body::Stop { reply } => drop(reply.send(())),
     }
 }

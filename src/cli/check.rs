@@ -1,0 +1,85 @@
+//! `acquit check`.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{Connected, Exit, Failure, Global, load, out, print_json, setup};
+use crate::config::Config;
+use crate::operate::check::{Finding, Weight, check};
+use crate::store::Reader;
+
+pub(super) const EXAMPLES: &str = "Examples:
+  acquit check                       configuration, broker, store; exit 1 where something is wrong
+  acquit check --print-config        every value and where it came from, secrets hidden
+  acquit check --example-config      a file with every key, its default and what it is for";
+
+/// Flags of `check`.
+#[derive(Debug, Clone, Args)]
+pub struct CheckArgs {
+    /// Print every value and where it came from; secrets are hidden
+    #[arg(long)]
+    print_config: bool,
+    /// Print a configuration file with every key
+    #[arg(long)]
+    example_config: bool,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    key: &'a str,
+    value: &'a str,
+    origin: String,
+}
+
+pub(super) async fn run(global: &Global, args: CheckArgs) -> Result<Exit, Failure> {
+    if args.example_config {
+        out(Config::example().trim_end());
+        return Ok(Exit::Done);
+    }
+    let config = load(global)?;
+    if args.print_config {
+        print_config(global, &config);
+        return Ok(Exit::Done);
+    }
+    let broker = setup::broker(&config, "check").await?;
+    let Connected { config, broker } = Connected { config, broker };
+    let facts =
+        Reader::open(&config.store.path, Duration::from_secs(2)).and_then(|reader| reader.facts()).map_err(|e| {
+            Failure::new(Exit::Found, format!("store {}: {e}; run `acquit provision`", config.store.path.display()))
+        })?;
+    let findings = check(&broker, &config.lanes, &facts, None).await?;
+    report(global, &findings);
+    let bad = findings.iter().any(|f| f.weight == Weight::Problem);
+    Ok(if bad { Exit::Found } else { Exit::Done })
+}
+
+fn print_config(global: &Global, config: &Config) {
+    let lines: Vec<Line<'_>> =
+        config.print().iter().map(|v| Line { key: &v.key, value: &v.value, origin: v.origin.to_string() }).collect();
+    if global.json {
+        print_json(&lines);
+        return;
+    }
+    for line in lines {
+        out(&format!("{:64} {:32} # {}", line.key, line.value, line.origin));
+    }
+}
+
+fn report(global: &Global, findings: &[Finding]) {
+    if global.json {
+        print_json(&findings);
+        return;
+    }
+    for f in findings {
+        let weight = match f.weight {
+            Weight::Problem => "PROBLEM",
+            Weight::Warning => "warning",
+        };
+        out(&format!("{weight} {}: {}; {}", f.about, f.finding, f.remedy));
+    }
+    if findings.is_empty() {
+        out("configuration, broker and store are as they should be");
+    }
+}

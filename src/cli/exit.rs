@@ -1,0 +1,126 @@
+//! Exit codes (after `sysexits.h`) and failures that carry one.
+
+use std::fmt;
+
+use crate::broker::{ApiError, ConnectError, PublishError, WireError};
+use crate::store::{OpenError, ReadError};
+
+/// How a verb ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done, clean.
+    Done = 0,
+    /// It found what it looks for.
+    Found = 1,
+    /// Wrong usage.
+    Usage = 2,
+    /// Bad configuration.
+    Config = 64,
+    /// Bad input data.
+    Data = 65,
+    /// Broker, store or rail out of reach.
+    Unavailable = 69,
+    /// A bug of ours.
+    Bug = 70,
+    /// `run` ended with work handed back.
+    HandedBack = 75,
+    /// Refused by the broker's permissions.
+    Denied = 77,
+}
+
+impl Exit {
+    /// The process's exit code.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Found => 1,
+            Self::Usage => 2,
+            Self::Config => 64,
+            Self::Data => 65,
+            Self::Unavailable => 69,
+            Self::Bug => 70,
+            Self::HandedBack => 75,
+            Self::Denied => 77,
+        }
+    }
+}
+
+/// Why a verb could not do what it was asked.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with a message that names the remedy.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        let exit = match &error {
+            ConnectError::Unreachable { .. } => Exit::Unavailable,
+            ConnectError::Refused(_) => Exit::Denied,
+            ConnectError::Settings(_) => Exit::Config,
+        };
+        let remedy = match exit {
+            Exit::Unavailable => "; check broker.servers and that nats-server runs",
+            Exit::Denied => "; check the credentials in [broker]",
+            Exit::Done | Exit::Found | Exit::Usage | Exit::Config | Exit::Data | Exit::Bug | Exit::HandedBack => "",
+        };
+        Self::new(exit, format!("{error}{remedy}"))
+    }
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        let exit = match &error {
+            ApiError::Wire { .. } | ApiError::NotFound { .. } => Exit::Unavailable,
+            ApiError::Refused { .. } => Exit::Unavailable,
+            ApiError::Unreadable { .. } => Exit::Bug,
+        };
+        let remedy = match &error {
+            ApiError::Wire { cause: WireError::TimedOut, .. } => {
+                "; a permission that is denied looks like this too: see the log above"
+            }
+            ApiError::Wire { cause: WireError::NoResponders, .. } => "; is JetStream enabled for this account?",
+            ApiError::Refused { code: 10_074 | 10_052, .. } => "; one server cannot keep 3 copies: use --replicas 1",
+            ApiError::NotFound { .. } => "; run `acquit provision`",
+            ApiError::Wire { .. } | ApiError::Refused { .. } | ApiError::Unreadable { .. } => "",
+        };
+        Self::new(exit, format!("{error}{remedy}"))
+    }
+}
+
+impl From<PublishError> for Failure {
+    fn from(error: PublishError) -> Self {
+        Self::new(Exit::Unavailable, error.to_string())
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        Self::new(Exit::Unavailable, error.to_string())
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        Self::new(Exit::Unavailable, format!("store: {error}; check store.path"))
+    }
+}
