@@ -8,6 +8,7 @@
 mod compare;
 mod differ;
 mod money;
+mod questions;
 mod read;
 mod scratch;
 mod text;
@@ -141,10 +142,7 @@ pub async fn reconcile<W: Wire>(
     let mut floors = Vec::new();
     for consumer in &options.consumers {
         let info = broker.consumer_info(streams.payments.as_str(), consumer).await;
-        floors.push(info.map_err(|error| match Trouble::of_api(broker, error) {
-            Trouble::NotThere { .. } => Trouble::NotThere { what: format!("consumer {consumer}") },
-            other => other,
-        })?);
+        floors.push(info.map_err(|e| Trouble::of_api(broker, e).naming(|| format!("consumer {consumer}")))?);
     }
     let mut cuts = Vec::new();
     for (role, name) in [

@@ -117,8 +117,9 @@ impl Scratch {
             Some(path) => Connection::open(path)?,
             None => Connection::open("")?,
         };
-        // Losing the file costs one reading of the streams, so it is not synced.
-        db.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA cache_size = -16384; PRAGMA temp_store = FILE;")?;
+        // Losing the file costs one reading of the streams, so it is not synced. The journal is on disk: in memory it would
+        // grow with every row that an update touches.
+        db.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA synchronous = OFF; PRAGMA cache_size = -16384; PRAGMA temp_store = FILE;")?;
         db.set_prepared_statement_cache_capacity(32);
         let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if version == 0 {
