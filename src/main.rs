@@ -29,6 +29,9 @@ struct Acquit {
 enum Verb {
     #[command(flatten)]
     Operate(cli::Verb),
+    #[cfg(feature = "lab")]
+    #[command(flatten)]
+    Lab(acquit::lab::Verb),
 }
 
 fn main() -> ExitCode {
@@ -46,7 +49,11 @@ fn main() -> ExitCode {
 }
 
 async fn run(global: &Global, verb: Verb) -> Result<Exit, Failure> {
+    #[cfg(feature = "lab")]
+    acquit::lab::arm()?;
     match verb {
         Verb::Operate(verb) => verb.run(global).await,
+        #[cfg(feature = "lab")]
+        Verb::Lab(verb) => verb.run(global).await,
     }
 }

@@ -2,8 +2,7 @@
 //! the one it was, because an acknowledgement is known to the broker by its stream sequence alone: sent to a
 //! recreated consumer it would settle somebody else's event.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -89,8 +88,50 @@ struct Shared {
     name: String,
     standing: watch::Sender<Standing>,
     facts: RwLock<Option<(Facts, Terms)>>,
-    /// The highest consumer sequence seen since the last verification.
-    top: AtomicU64,
+    /// Consumer sequences seen since the last verification.
+    seen: Mutex<Seen>,
+}
+
+/// How far behind the newest one a delivery may be read: deliveries of different pulls come on different inboxes and
+/// are not read in the broker's order.
+const WINDOW: u64 = 16_384;
+
+/// The last [`WINDOW`] consumer sequences, one bit each.
+struct Seen {
+    top: u64,
+    bits: Vec<u64>,
+}
+
+impl Seen {
+    fn new() -> Self {
+        Self { top: 0, bits: vec![0; usize::try_from(WINDOW / 64).unwrap_or_default()] }
+    }
+
+    /// Notes a sequence; false where it was seen before or lies too far back: the consumer counts anew.
+    fn note(&mut self, sequence: u64) -> bool {
+        if sequence.saturating_add(WINDOW) <= self.top {
+            return false;
+        }
+        // Bits of sequences that the window has passed are cleared as it moves.
+        let ahead = sequence.saturating_sub(self.top).min(WINDOW);
+        for passed in 1..=ahead {
+            let (word, bit) = Self::place(self.top.saturating_add(passed));
+            if let Some(word) = self.bits.get_mut(word) {
+                *word &= !bit;
+            }
+        }
+        self.top = self.top.max(sequence);
+        let (word, bit) = Self::place(sequence);
+        let Some(word) = self.bits.get_mut(word) else { return false };
+        let new = *word & bit == 0;
+        *word |= bit;
+        new
+    }
+
+    fn place(sequence: u64) -> (usize, u64) {
+        let at = sequence % WINDOW;
+        (usize::try_from(at / 64).unwrap_or_default(), 1 << (at % 64))
+    }
 }
 
 /// A handle on a bound consumer.
@@ -108,7 +149,7 @@ impl<W: Wire> Broker<W> {
             name: name.to_owned(),
             standing: watch::Sender::new(Standing { era: 1, verified: None }),
             facts: RwLock::default(),
-            top: AtomicU64::new(0),
+            seen: Mutex::new(Seen::new()),
         };
         Consumer { broker: self.clone(), shared: Arc::new(shared) }
     }
@@ -131,9 +172,9 @@ impl<W: Wire> Consumer<W> {
         self.shared.standing.borrow().era
     }
 
-    /// Notes a delivery's consumer sequence; false where it does not grow, as after a recreation.
-    pub(super) fn advances(&self, consumer_seq: u64) -> bool {
-        self.shared.top.fetch_max(consumer_seq, Ordering::Relaxed) < consumer_seq
+    /// Notes a delivery's consumer sequence; false where it comes a second time, as after a recreation.
+    pub(super) fn is_new(&self, consumer_seq: u64) -> bool {
+        self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner).note(consumer_seq)
     }
 
     /// What the last verification found.
@@ -188,7 +229,7 @@ impl<W: Wire> Consumer<W> {
         });
         if changed.is_some() || self.shared.standing.borrow().verified != Some(epoch) {
             // After a crash of an R1 server the sequence goes back for the same consumer too.
-            self.shared.top.store(0, Ordering::Relaxed);
+            *self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen::new();
         }
         self.shared.standing.send_modify(|standing| {
             standing.verified = Some(epoch);
@@ -226,5 +267,19 @@ impl<W: Wire> Consumer<W> {
                 return Err(Stale::Deadline);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deliveries_read_out_of_order_are_new_and_a_recount_is_not() {
+        let mut seen = Seen::new();
+        assert!([3, 1, 2, 900, 4].into_iter().all(|n| seen.note(n)));
+        assert!(!seen.note(3), "the same sequence twice");
+        assert!(seen.note(100_000) && seen.note(99_000));
+        assert!(!seen.note(1), "far behind the newest");
     }
 }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::consumer::Stale;
+use super::publish::DeadLetterStored;
 use super::{Announced, Consumer, Outgoing, Wire, WireError};
 use crate::domain::{EventId, OrderKey, SchemeName};
 
@@ -25,6 +26,9 @@ pub(crate) enum AckUnknown {
     /// No confirmation until `ack_wait` after the last answered beat.
     #[error("no confirmation before ack_wait was over")]
     Deadline,
+    /// The proof is another event's: nothing was sent. The worker's types rule it out.
+    #[error("the proof is another event's")]
+    OtherEvent,
     /// Stream or consumer was recreated: an answer would hit another event.
     #[error("stream or consumer was recreated")]
     Recreated,
@@ -98,7 +102,7 @@ impl<W: Wire> Delivery<W> {
         let ack = parse_ack_subject(&reply)?;
         // A recreated consumer counts from 1 again. Until it is verified, its events must not go under the old
         // stream's name; dropped here, they come back after `ack_wait`.
-        if !consumer.advances(ack.consumer_seq) {
+        if !consumer.is_new(ack.consumer_seq) {
             consumer.doubt();
             return None;
         }
@@ -175,12 +179,15 @@ impl<W: Wire> Delivery<W> {
     ///
     /// Sent again until `ack_wait` after the last answered beat; a late acknowledgement is safe, the work is done.
     pub(crate) async fn acknowledge(self, proof: Announced) -> Result<(), AckUnknown> {
-        debug_assert_eq!(proof.event(), &self.event, "a proof of another event");
+        if proof.event() != &self.event {
+            return Err(AckUnknown::OtherEvent);
+        }
         self.hold.answer(Bytes::from_static(b"+ACK")).await
     }
 
-    pub(super) async fn terminate(self, code: &str) -> Result<(), AckUnknown> {
-        self.hold.answer(Bytes::from(format!("+TERM {code}"))).await
+    /// Removes the event from the consumer. Takes the proof that its dead letter is stored.
+    pub(super) async fn terminate(self, proof: DeadLetterStored) -> Result<(), AckUnknown> {
+        self.hold.answer(Bytes::from(format!("+TERM {}", proof.code()))).await
     }
 
     /// Gives the event back to the broker, to be delivered again after `after`. Tried once: unanswered, it comes back

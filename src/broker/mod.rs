@@ -4,6 +4,9 @@
 //! Everything above talks to a [`Broker`]; everything it sends goes through the private trait [`Wire`], which the
 //! NATS client and a model of it can both be.
 
+#[cfg(acquit_cheats)]
+#[path = "../../tests/cheats/broker.rs"]
+mod cheats;
 mod connection;
 mod consumer;
 mod delivery;
@@ -126,5 +129,13 @@ impl<W: Wire> Broker<W> {
 
     pub(crate) async fn reconnect(&self) {
         self.wire.reconnect().await;
+    }
+}
+
+impl Broker<Nats> {
+    /// The server's version.
+    #[must_use]
+    pub fn server_version(&self) -> String {
+        self.wire.server_version()
     }
 }

@@ -41,6 +41,9 @@ pub enum PublishError {
         /// The stream that should have answered.
         expected: String,
     },
+    /// The proof is another event's: nothing was published. The worker's types rule it out.
+    #[error("the proof is another event's")]
+    OtherEvent,
     /// Another body is stored under this dead letter's subject.
     #[error("another message is stored as {subject}")]
     Collision {
@@ -61,18 +64,30 @@ impl Announced {
     }
 }
 
+/// Proof that a dead letter has its PubAck, or was stored before with the same body.
+#[must_use]
+pub(super) struct DeadLetterStored {
+    code: &'static str,
+}
+
+impl DeadLetterStored {
+    pub(super) fn code(&self) -> &'static str {
+        self.code
+    }
+}
+
 /// A delivery whose dead letter is confirmed: the only one that can be terminated.
 #[must_use]
 pub(crate) struct Buried<W> {
     delivery: Delivery<W>,
-    code: &'static str,
+    stored: DeadLetterStored,
 }
 
 impl<W: Wire> Buried<W> {
     /// Removes the original from the consumer. Safe at any time now: the dead letter is stored.
     pub(crate) async fn terminate(self) -> Result<(), AckUnknown> {
         at(Step::BeforeTerm);
-        self.delivery.terminate(self.code).await
+        self.delivery.terminate(self.stored).await
     }
 }
 
@@ -109,12 +124,15 @@ impl<W: Wire> Broker<W> {
         proof: Condemned,
         worker: &str,
     ) -> Result<Buried<W>, (PublishError, Delivery<W>, Condemned)> {
+        if proof.event() != delivery.event() {
+            return Err((PublishError::OtherEvent, delivery, proof));
+        }
         let buried = match self.store_dead_letter(&delivery, &proof, worker).await {
-            Ok(()) => self.tell_of_dead_letter(&delivery, &proof).await,
+            Ok(stored) => self.tell_of_dead_letter(&delivery, &proof).await.map(|()| stored),
             Err(error) => Err(error),
         };
         match buried {
-            Ok(()) => Ok(Buried { delivery, code: proof.code().as_str() }),
+            Ok(stored) => Ok(Buried { delivery, stored }),
             Err(error) => Err((error, delivery, proof)),
         }
     }
@@ -124,7 +142,8 @@ impl<W: Wire> Broker<W> {
         delivery: &Delivery<W>,
         proof: &Condemned,
         worker: &str,
-    ) -> Result<(), PublishError> {
+    ) -> Result<DeadLetterStored, PublishError> {
+        let code = proof.code().as_str();
         let subject = format!("payments.dead.{}", delivery.event().token());
         let headers = dead_letter_headers(delivery, proof, worker, &subject, &self.streams.dead_letters);
         let out =
@@ -135,11 +154,13 @@ impl<W: Wire> Broker<W> {
             Err(error) => return Err(error),
         };
         if !stored_before {
-            return Ok(());
+            return Ok(DeadLetterStored { code });
         }
         // Either this very dead letter, stored before a crash, or an id somebody else has used up: look.
         match self.last_on(self.streams.dead_letters.as_str(), &subject).await {
-            Ok(stored) if Sha256::digest(&stored.payload) == Sha256::digest(delivery.payload()) => Ok(()),
+            Ok(found) if Sha256::digest(&found.payload) == Sha256::digest(delivery.payload()) => {
+                Ok(DeadLetterStored { code })
+            }
             Ok(_) => Err(PublishError::Collision { subject }),
             Err(ApiError::NotFound { .. } | ApiError::Unreadable { .. }) => Err(PublishError::Collision { subject }),
             Err(ApiError::Wire { cause, .. }) => Err(PublishError::Unconfirmed(cause)),

@@ -43,7 +43,7 @@ pub(super) async fn run(global: &Global, args: CheckArgs) -> Result<Exit, Failur
         print_config(global, &config);
         return Ok(Exit::Done);
     }
-    let broker = setup::broker(&config, "check").await?;
+    let broker = setup::connect_as(&config, "check").await?;
     let Connected { config, broker } = Connected { config, broker };
     let facts =
         Reader::open(&config.store.path, Duration::from_secs(2)).and_then(|reader| reader.facts()).map_err(|e| {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::broker::{ApiError, ConnectError, PublishError, WireError};
+use crate::operate::Trouble;
 use crate::store::{OpenError, ReadError};
 
 /// How a verb ends.
@@ -122,5 +123,20 @@ impl From<OpenError> for Failure {
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
         Self::new(Exit::Unavailable, format!("store: {error}; check store.path"))
+    }
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        let exit = match &trouble {
+            Trouble::Denied { .. } => Exit::Denied,
+            Trouble::BrokerLost { .. }
+            | Trouble::Refused { .. }
+            | Trouble::Store(_)
+            | Trouble::NotThere { .. }
+            | Trouble::Local { .. } => Exit::Unavailable,
+            Trouble::BadInput { .. } => Exit::Data,
+        };
+        Self::new(exit, trouble.to_string())
     }
 }

@@ -15,7 +15,7 @@ use clap::{Args, Subcommand};
 pub use exit::{Exit, Failure};
 pub use print::{note, out, print_json};
 pub use run::{Engine, engine};
-pub use setup::{Connected, connect, load, sqlite_settings};
+pub use setup::{Connected, connect, connect_as, load, sqlite_settings};
 
 /// What every verb takes.
 #[derive(Debug, Clone, Args)]

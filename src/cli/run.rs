@@ -69,7 +69,7 @@ pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engi
     let settings = sqlite_settings(config, false);
     let sqlite = Sqlite::open(settings)?;
     let store_id = sqlite.store_id();
-    let broker = setup::broker(config, "worker").await?;
+    let broker = setup::connect_as(config, "worker").await?;
     let process = Arc::new(Process::new());
     let name = format!("{}-{}", config.broker.name, std::process::id());
     let store = start_store(config, sqlite, &name, Arc::clone(&process))?;

@@ -44,12 +44,15 @@ pub fn load(global: &Global) -> Result<Config, Failure> {
 /// What is wrong with either.
 pub async fn connect(global: &Global, role: &str) -> Result<Connected, Failure> {
     let config = load(global)?;
-    let broker = broker(&config, role).await?;
+    let broker = connect_as(&config, role).await?;
     Ok(Connected { config, broker })
 }
 
 /// Connects as `role`, which shows in the connection's name.
-pub(super) async fn broker(config: &Config, role: &str) -> Result<Broker<Nats>, Failure> {
+///
+/// # Errors
+/// Why there is no connection.
+pub async fn connect_as(config: &Config, role: &str) -> Result<Broker<Nats>, Failure> {
     let nats = Nats::connect(&broker_settings(config, role)?).await?;
     let streams = &config.broker.streams;
     let streams = Streams {

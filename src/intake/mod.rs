@@ -14,7 +14,9 @@ use std::fmt;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::domain::{Currency, Decimal, Fingerprint, Money, OrderKey, Payment, PaymentId, Reason, References, SchemeName};
+use crate::domain::{
+    Currency, Decimal, Fingerprint, Money, OrderKey, Payment, PaymentId, Reason, References, SchemeName,
+};
 
 pub use contract::Contract;
 pub use rules::Rules;
@@ -187,6 +189,20 @@ impl Valid {
     #[must_use]
     pub fn payment(&self) -> &Payment {
         &self.payment
+    }
+}
+
+#[cfg(test)]
+impl Valid {
+    pub(crate) fn for_test(payment: Payment, fingerprint: Fingerprint) -> Self {
+        Self { payment: Box::new(payment), fingerprint }
+    }
+}
+
+#[cfg(test)]
+impl Refused {
+    pub(crate) fn for_test(payment_id: PaymentId, fingerprint: Fingerprint, reasons: Vec<Reason>) -> Self {
+        Self { payment_id, fingerprint, reasons, references: References::default(), amount: None }
     }
 }
 

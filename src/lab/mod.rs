@@ -1,7 +1,35 @@
 //! The laboratory: real servers for the demo and the tests, load, faults. Not in the production build.
 
+pub mod demo;
+mod kill;
 pub mod load;
 pub mod print;
 pub mod report;
 pub mod servers;
 pub mod view;
+
+use clap::Subcommand;
+
+use crate::cli::{Exit, Failure, Global};
+
+pub use kill::arm;
+
+/// What the laboratory adds to the command line.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Show payments settled once each on a real broker, through an outage of settlement
+    #[command(after_help = demo::EXAMPLES)]
+    Demo(demo::DemoArgs),
+}
+
+impl Verb {
+    /// Does it, and gives the exit code.
+    ///
+    /// # Errors
+    /// A failure with its exit code and what to do.
+    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+        match self {
+            Self::Demo(args) => demo::run(global, args).await,
+        }
+    }
+}

@@ -1,6 +1,6 @@
-//! What an operator does: set up, check, publish, look at dead letters and send them again, compare everything with
-//! everything, tell a payment's life. Callable from a command line and over HTTP: options in, plain values out, nothing
-//! printed.
+//! What an operator does: provision and check, publish, look at dead letters and send them again, compare everything
+//! with everything, tell a payment's life. Callable from a command line and over HTTP: options in, plain values out,
+//! nothing printed.
 
 pub mod audit;
 pub mod check;

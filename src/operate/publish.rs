@@ -225,7 +225,10 @@ async fn one<W: Wire>(broker: &Broker<W>, line: Line, address: Address, patience
 fn is_denied<W: Wire>(broker: &Broker<W>, error: &PublishError, subject: &str) -> bool {
     match error {
         PublishError::Unconfirmed(cause) => denied(broker, *cause, subject).is_some(),
-        PublishError::Refused { .. } | PublishError::NotTheStream { .. } | PublishError::Collision { .. } => false,
+        PublishError::Refused { .. }
+        | PublishError::NotTheStream { .. }
+        | PublishError::Collision { .. }
+        | PublishError::OtherEvent => false,
     }
 }
 
@@ -238,7 +241,7 @@ fn passes(error: &PublishError) -> bool {
             WireError::NoResponders | WireError::TimedOut | WireError::Disconnected | WireError::Busy,
         ) => true,
         PublishError::Refused { code, .. } => PASSING.contains(code),
-        PublishError::NotTheStream { .. } | PublishError::Collision { .. } => false,
+        PublishError::NotTheStream { .. } | PublishError::Collision { .. } | PublishError::OtherEvent => false,
     }
 }
 

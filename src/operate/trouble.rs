@@ -69,9 +69,10 @@ impl Trouble {
         match error {
             PublishError::Unconfirmed(cause) => denied(broker, *cause, subject)
                 .unwrap_or_else(|| Self::BrokerLost { what: format!("no confirmation for {subject}: {cause}") }),
-            PublishError::Refused { .. } | PublishError::NotTheStream { .. } | PublishError::Collision { .. } => {
-                Self::Refused { what: format!("{subject}: {error}") }
-            }
+            PublishError::Refused { .. }
+            | PublishError::NotTheStream { .. }
+            | PublishError::Collision { .. }
+            | PublishError::OtherEvent => Self::Refused { what: format!("{subject}: {error}") },
         }
     }
 }

@@ -265,6 +265,9 @@ impl<'a> Group<'a> {
                 EventKind::Rejected | EventKind::Duplicate => Verdict::Ended,
             };
         }
+        // Unread, or refused before it was read again: the payment that this very event asked for may be in doubt.
+        let owned = self.payments.iter().find(|(_, slot)| slot.row.event == origin.event).map(|(id, _)| id.clone());
+        let payment = payment.or(owned.as_ref());
         let mut amount = None;
         if let Some(slot) = payment.and_then(|id| self.payments.get_mut(id)) {
             let (own, row) = (slot.row.event == origin.event, &mut slot.row);

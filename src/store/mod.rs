@@ -4,6 +4,9 @@
 //! groups whatever is waiting into one transaction of a dumb [`Backend`]; the decision itself is pure (`decide`).
 
 mod book;
+#[cfg(acquit_cheats)]
+#[path = "../../tests/cheats/store.rs"]
+mod cheats;
 mod decide;
 mod read;
 mod rows;

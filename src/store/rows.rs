@@ -17,6 +17,8 @@ use crate::domain::{
 pub struct Wanted {
     /// Payments by id.
     pub payments: Vec<PaymentId>,
+    /// Events whose own payment is wanted though its id is not known: what is condemned unread may be in doubt.
+    pub owners: Vec<EventId>,
     /// Events that ended without a payment of their own, and their starts.
     pub events: Vec<EventId>,
     /// Accounts of the book.

@@ -94,7 +94,6 @@ pub(crate) enum Flow<'a> {
     OutcomeNotConfirmed { lane: &'a str, event: &'a str, detail: &'a str },
     DeadLetterNotConfirmed { lane: &'a str, event: &'a str, detail: &'a str },
     DeadLettered { lane: &'a str, event: &'a str, code: &'static str, reason: &'a str },
-    Conflict { lane: &'a str, event: &'a str, payment: &'a str },
     HandedBack { lane: &'a str, event: &'a str, why: &'a str, delay: Duration },
     NewerContract { lane: &'a str, version: u32 },
     HandlerPanicked { lane: &'a str, event: &'a str, starts: u32 },
@@ -120,12 +119,6 @@ impl Flow<'_> {
                 error!(lane, event, detail, "dead letter got no confirmation; the original stays in the stream");
             }
             Self::DeadLettered { lane, event, code, reason } => warn!(lane, event, code, reason, "dead-lettered"),
-            Self::Conflict { lane, event, payment } => {
-                error!(
-                    lane,
-                    event, payment, "payment_id used again with other content (AM05); the first payment stands"
-                );
-            }
             Self::HandedBack { lane, event, why, delay } => {
                 info!(lane, event, why, delay_ms = millis(delay), "handed back");
             }

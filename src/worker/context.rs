@@ -16,9 +16,9 @@ use super::lane::Lane;
 use super::slots::{Parked, Slots};
 use super::tries::Histories;
 use crate::broker::{AckUnknown, Broker, Consumer, Delivery, Wire};
-use crate::domain::{EventId, OrderKey, SchemeName};
+use crate::domain::EventId;
 use crate::intake::Decode;
-use crate::store::{Origin, Store, StoreLost};
+use crate::store::{Store, StoreLost};
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{AckKind, Finished, LaneMetrics, Paused};
 
@@ -128,21 +128,6 @@ impl<W: Wire, R> Context<W, R> {
     pub(super) fn hold_until<S>(&self, event: &Event<S, W>) -> Instant {
         let received = event.delivery().received();
         received.checked_add(event.hold().ack_wait().saturating_mul(2)).unwrap_or(received)
-    }
-
-    /// The origin of an event that was not read; its subject's tokens where they are well formed.
-    pub(super) fn origin_of_unread(&self, delivery: &Delivery<W>) -> Origin {
-        let (scheme, order_key) = delivery.subject_tokens().map_or_else(|| (None, None), |(s, k)| (Some(s), Some(k)));
-        let tries = self.histories.of(delivery.event());
-        Origin {
-            event: delivery.event().clone(),
-            scheme: scheme.unwrap_or_else(SchemeName::unread),
-            order_key: order_key.unwrap_or_else(OrderKey::unread),
-            lane: self.lane.name.clone(),
-            requested_at: delivery.requested_at(),
-            delivery: delivery.delivered(),
-            history: tries.notes,
-        }
     }
 
     /// Counts what came of an answer to the broker.

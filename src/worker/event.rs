@@ -1,7 +1,7 @@
 //! An event in one worker's hands: a state and the delivery it belongs to, joined for good.
 //!
-//! The fields are private to this file and nothing here takes two events, so a proof cannot meet another event's
-//! delivery. Each transition consumes the event; the final ones have one way out, fixed by type.
+//! The fields are private to this file, and nothing here takes two events or the name of another: what the store is
+//! asked about is read off the delivery, so a proof cannot meet another event's delivery. Each transition consumes the event; the final ones have one way out, fixed by type.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use jiff::Timestamp;
 use tokio::task::JoinHandle;
 
 use crate::broker::{AckUnknown, Announced, Broker, Buried, Delay, Delivery, Hold, PublishError, Wire};
-use crate::domain::{Answer, DeadReason, EventId, Finding, PaymentId, SchemeName};
+use crate::domain::{Answer, DeadReason, EventId, Finding, LaneName, OrderKey, SchemeName};
 use crate::intake::{Decode, Decoded, Instants, Judged, Raw, Rules, Unreadable};
 use crate::rails::Rail;
 use crate::store::{
-    Concluded, Condemned, Doubt, Intent, NotCondemned, Origin, Recorded, Route, Stand, Store, StoreLost,
+    Concluded, Condemned, Doubt, Intent, NotCondemned, Note, Origin, Recorded, Route, Stand, Store, StoreLost,
 };
 
 /// The event has arrived; nothing is known of it.
@@ -104,13 +104,30 @@ impl<W: Wire> Event<Received, W> {
     pub(super) async fn condemn(
         self,
         store: &Store,
-        origin: Origin,
+        lane: &LaneName,
+        history: Vec<Note>,
         why: DeadReason,
     ) -> Result<Event<Condemned, W>, (NotCondemned, Self)> {
+        let origin = origin(&self.held, lane, history);
         match store.condemn(origin, why, None).await {
             Ok(state) => Ok(Event { state, held: self.held }),
             Err(not) => Err((not, self)),
         }
+    }
+}
+
+/// What the store keeps about an event. Made in this file only: the origin of another event would join that event's
+/// proof to this delivery.
+fn origin<W: Wire>(held: &Delivery<W>, lane: &LaneName, history: Vec<Note>) -> Origin {
+    let (scheme, order_key) = held.subject_tokens().unwrap_or_else(|| (SchemeName::unread(), OrderKey::unread()));
+    Origin {
+        event: held.event().clone(),
+        scheme,
+        order_key,
+        lane: lane.clone(),
+        requested_at: held.requested_at(),
+        delivery: held.delivered(),
+        history,
     }
 }
 
@@ -149,11 +166,12 @@ impl<W: Wire> Event<Judged, W> {
     pub(super) async fn open(
         self,
         store: &Store,
-        origin: Origin,
+        lane: &LaneName,
+        history: Vec<Note>,
         route: Route,
     ) -> Result<Opened<W>, (StoreLost, Self)> {
         let held = self.held;
-        match store.open(origin, self.state, route).await {
+        match store.open(origin(&held, lane, history), self.state, route).await {
             Ok(Stand::Final(state)) => Ok(Opened::Final(Event { state, held })),
             Ok(Stand::Go(state)) => Ok(Opened::Go(Event { state, held })),
             Ok(Stand::Doubt(state)) => Ok(Opened::Doubt(Event { state, held })),
@@ -241,10 +259,6 @@ impl<W: Wire> Event<Announced, W> {
 impl<W: Wire> Event<Condemned, W> {
     pub(super) fn condemned(&self) -> &Condemned {
         &self.state
-    }
-
-    pub(super) fn payment_id(&self) -> Option<&PaymentId> {
-        self.state.payment_id()
     }
 
     /// Stores the dead letter and waits for its PubAck; what comes back is the only thing that can be terminated.

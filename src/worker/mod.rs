@@ -1,5 +1,8 @@
 //! One process's lanes at work: [`Worker::run`] pulls, owns each event to its end, and drains when told to stop.
 
+#[cfg(acquit_cheats)]
+#[path = "../../tests/cheats/worker.rs"]
+mod cheats;
 mod context;
 mod dispose;
 mod event;

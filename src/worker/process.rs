@@ -11,13 +11,13 @@ use super::context::Context;
 use super::dispose::{Disposition, Unfinished, dispose};
 use super::event::{Elsewhere, Event, Opened, Received};
 use super::gate::{Pass, Watch};
-use super::{rail, tries::Tries};
+use super::rail;
 use crate::broker::{Delay, Delivery, Wire};
 use crate::domain::{DeadReason, Outcome};
 use crate::intake::{Judged, Unreadable};
 use crate::rails::Rail;
 use crate::resilience::Call;
-use crate::store::{Condemned, NotCondemned, Origin, Recorded, Route};
+use crate::store::{Condemned, NotCondemned, Recorded, Route};
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{AckKind, Finished};
 use crate::telemetry::step::{Step, at};
@@ -50,36 +50,19 @@ pub(super) async fn own<W: Wire, R: Rail>(ctx: Arc<Context<W, R>>, delivery: Del
     }
 }
 
-/// What the store keeps about an event, with the history so far.
-pub(super) fn origin<W: Wire, R: Rail>(ctx: &Context<W, R>, delivery: &Delivery<W>, tries: Tries) -> Option<Origin> {
-    let (scheme, order_key) = delivery.subject_tokens()?;
-    Some(Origin {
-        event: delivery.event().clone(),
-        scheme,
-        order_key,
-        lane: ctx.lane.name.clone(),
-        requested_at: delivery.requested_at(),
-        delivery: delivery.delivered(),
-        history: tries.notes,
-    })
-}
-
 async fn settle<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Judged, W>) -> Finished {
     let mut event = event;
     loop {
         let Some(pass) = pass(ctx, Watch::Settlement, &event).await else {
             return interrupted(ctx, event, "the gate stayed shut").await;
         };
-        let tries = ctx.histories.of(event.id());
-        let Some(origin) = origin(ctx, event.delivery(), tries) else {
-            return interrupted(ctx, event, "no scheme in the subject").await;
-        };
+        let notes = ctx.histories.of(event.id()).notes;
         let refused = matches!(event.judged(), Judged::Refused(_));
         if refused {
             note_refusal(ctx, event.judged());
         }
         let (probe, began) = (pass.is_probe(), Instant::now());
-        match event.open(&ctx.store, origin, ctx.route()).await {
+        match event.open(&ctx.store, &ctx.lane.name, notes, ctx.route()).await {
             Ok(opened) => {
                 pass.seen(Call::Served, began.elapsed());
                 ctx.metrics.settlement(true, began.elapsed());
@@ -160,8 +143,8 @@ pub(super) async fn condemn<W: Wire, R: Rail>(
             return interrupted(ctx, event, "the gate stayed shut").await;
         };
         let (probe, began) = (pass.is_probe(), Instant::now());
-        let origin = ctx.origin_of_unread(event.delivery());
-        match event.condemn(&ctx.store, origin, why.clone()).await {
+        let notes = ctx.histories.of(event.id()).notes;
+        match event.condemn(&ctx.store, &ctx.lane.name, notes, why.clone()).await {
             Ok(condemned) => {
                 pass.seen(Call::Served, began.elapsed());
                 return bury(ctx, condemned).await;

@@ -66,6 +66,7 @@ pub(super) fn load(
         starts: Default::default(),
     };
     payments(connection, &wanted.payments, &mut rows)?;
+    payments(connection, &owned(connection, memory, &wanted.owners)?, &mut rows)?;
     for event in &wanted.events {
         let Some(stream) = stream(connection, memory, event)? else { continue };
         // Ends are recorded together with the high-water mark: above it there are none.
@@ -88,6 +89,22 @@ pub(super) fn load(
         }
     }
     Ok(rows)
+}
+
+/// The payments whose own events these are.
+fn owned(connection: &Connection, memory: &mut Memory, events: &[EventId]) -> Result<Vec<PaymentId>, Fault> {
+    let mut ids = Vec::new();
+    for event in events {
+        let Some(stream) = stream(connection, memory, event)? else { continue };
+        let id = connection
+            .prepare_cached("SELECT payment_id FROM payments WHERE stream = ?1 AND sequence = ?2")?
+            .query_row((stream.id, signed(event.sequence)?), |row| row.get::<_, String>(0))
+            .optional()?;
+        if let Some(id) = id {
+            ids.push(PaymentId::parse(&id).map_err(|_| Fault::Row("payment_id"))?);
+        }
+    }
+    Ok(ids)
 }
 
 /// Nobody else should write; who does all the same is noticed here.

@@ -215,3 +215,13 @@ async fn a_late_refusal_of_one_attempt_ends_the_payment_once_the_other_is_known_
     };
     assert_eq!(leading_code(&recorded), Some("AC03"));
 }
+
+#[tokio::test]
+async fn a_payment_in_doubt_is_not_condemned_by_an_event_that_nobody_has_read() {
+    let home = Home::new();
+    let store = home.store();
+    let wish = Wish::new("PAY-9", 7);
+    let (_order, _doubt) = intent(open(&store, 1, wish.valid(), RAIL).await).dispatch();
+    let condemned = store.condemn(origin(1), DeadReason::Poison { starts: 5 }, None).await;
+    assert!(matches!(condemned, Err(NotCondemned::InDoubt(_))), "{condemned:?}");
+}

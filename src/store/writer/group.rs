@@ -142,6 +142,9 @@ fn wanted(asks: &[Ask<'_>]) -> Wanted {
             }
             Ask::Condemn { origin, payment, .. } => {
                 wanted.payments.extend(payment.cloned());
+                if payment.is_none() {
+                    wanted.owners.push(origin.event.clone());
+                }
                 wanted.events.push(origin.event.clone());
             }
             Ask::Start { event } => wanted.events.push((*event).clone()),
@@ -150,6 +153,8 @@ fn wanted(asks: &[Ask<'_>]) -> Wanted {
     }
     wanted.payments.sort_unstable();
     wanted.payments.dedup();
+    wanted.owners.sort_unstable();
+    wanted.owners.dedup();
     wanted.events.sort_unstable();
     wanted.events.dedup();
     wanted.accounts.sort_unstable();

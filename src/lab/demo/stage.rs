@@ -1,0 +1,101 @@
+//! Everything the demo stands on: a server, streams, a store, a configuration.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::broker::{Broker, Nats};
+use crate::cli::{Exit, Failure, connect_as, sqlite_settings};
+use crate::config::{Config, Sources};
+use crate::lab::servers::{NatsOptions, NatsServer, ServerError};
+use crate::operate::provision::{Options, apply, plan};
+use crate::operate::publish::PublishOptions;
+use crate::store::{Reader, Sqlite};
+
+/// A running server with everything in place.
+pub(super) struct Stage {
+    dir: Folder,
+    server: NatsServer,
+    /// What the worker runs with.
+    pub(super) config: Config,
+    /// A connection beside the worker's.
+    pub(super) publisher: Broker<Nats>,
+    version: String,
+}
+
+/// A folder that goes away with its owner.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+impl From<ServerError> for Failure {
+    fn from(error: ServerError) -> Self {
+        Self::new(Exit::Unavailable, error.to_string())
+    }
+}
+
+impl Stage {
+    /// Starts the server, makes streams, consumer and store.
+    pub(super) async fn set(in_flight: u16) -> Result<Self, Failure> {
+        let dir =
+            std::env::temp_dir().join(format!("acquit-demo-{}-{:08x}", std::process::id(), rand::random::<u32>()));
+        std::fs::create_dir_all(&dir)
+            .map_err(|e| Failure::new(Exit::Unavailable, format!("{}: {e}", dir.display())))?;
+        let dir = Folder(dir);
+        let server = NatsServer::start(NatsOptions::new(dir.0.join("nats"))).await?;
+        let config = config(&dir.0, &server.url(), in_flight)?;
+        let publisher = connect_as(&config, "demo").await?;
+        let store_id = Sqlite::open(sqlite_settings(&config, true))?.store_id();
+        let options = Options { replicas: Some(1), ..Options::default() };
+        let plan = plan(&publisher, &config.lanes, store_id, &options).await?;
+        apply(&publisher, &plan).await.map_err(|(what, e)| Failure::new(Exit::Unavailable, format!("{what}: {e}")))?;
+        let version = publisher.server_version();
+        Ok(Self { dir, server, config, publisher, version })
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir.0
+    }
+
+    pub(super) fn broker_version(&self) -> &str {
+        &self.version
+    }
+
+    pub(super) fn store_path(&self) -> PathBuf {
+        self.config.store.path.clone()
+    }
+
+    /// How the demo publishes.
+    pub(super) fn options(&self) -> Result<PublishOptions, Failure> {
+        PublishOptions::built_in().map_err(|e| Failure::new(Exit::Bug, e.to_string()))
+    }
+
+    /// A reader of the store.
+    pub(super) fn reader(&self) -> Result<Reader, Failure> {
+        Ok(Reader::open(&self.config.store.path, Duration::from_secs(5))?)
+    }
+
+    /// Ends the server; the folder goes with it.
+    pub(super) async fn strike(mut self) {
+        // Killed when it is dropped, should it not end in time.
+        drop(self.server.stop().await);
+    }
+}
+
+/// The demo's own settings: nothing of the environment's, accounts that may be overdrawn, a breaker whose open time
+/// fits an outage of seconds.
+fn config(dir: &Path, url: &str, in_flight: u16) -> Result<Config, Failure> {
+    let file = dir.join("acquit.toml");
+    let text = format!(
+        "[broker]\nservers = [\"{url}\"]\n[store]\npath = \"{}\"\n[book]\noverdraft = \"allow\"\n[ops]\nlisten = \
+         \"127.0.0.1:0\"\n[[lane]]\nname = \"payments\"\nslots = {in_flight}\n[lane.breaker]\n\
+         wait_duration_in_open_state = \"500ms\"\nexponential_max_wait_duration_in_open_state = \"2s\"\n",
+        dir.join("acquit.db").display()
+    );
+    std::fs::write(&file, text).map_err(|e| Failure::new(Exit::Unavailable, format!("{}: {e}", file.display())))?;
+    let sources = Sources { file: Some(file), env: Vec::new(), flags: Vec::new() };
+    Config::load(sources).map_err(|errors| Failure::new(Exit::Bug, format!("the demo's own configuration:\n{errors}")))
+}
