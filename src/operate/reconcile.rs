@@ -1,8 +1,8 @@
 //! Reconciliation: what was asked for (the payments stream), what was done (the store and its book), what was told
 //! (outcome events) and what was taken out (dead letters), each against the others.
 //!
-//! The order of reading makes it safe beside running workers. First the consumers' ack floors: what is acknowledged then
-//! had its record, its outcome event and its dead letter before. Then the streams, each up to its end at that moment.
+//! The order of reading makes it safe beside running workers. First the consumers' ack floors: what is acknowledged
+//! then had its record, its outcome event and its dead letter Then the streams, each up to its end at that moment.
 //! The store last: whatever the streams tell, the store knew before. What lies above the floors is held, not missing.
 
 mod compare;

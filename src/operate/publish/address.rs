@@ -12,8 +12,8 @@ use crate::operate::audit::hex;
 pub struct Address {
     /// `payments.requested.<scheme>.<order-key>`.
     pub subject: String,
-    /// `<payment_id>:<16 hex digits>`: a repeat is swallowed by the broker, another body under the same payment id is
-    /// not. `unread:<16 hex digits>:<line>` where there is no payment id: only the same line of another run is a repeat,
+    /// `<payment_id>:<16 hex digits>`: a repeat is swallowed by the broker, another body under the same id is not.
+    /// `unread:<16 hex digits>:<line>` where there is no payment id: only the same line of another run is a repeat,
     /// because what cannot be read cannot be told to be the same payment, and each of them must be accounted for.
     pub message_id: String,
     /// The subject's scheme.
