@@ -87,14 +87,11 @@ pub(super) async fn fetch<W: Wire>(broker: &Broker<W>, which: &Which) -> Result<
         Which::Subject(text) if text.starts_with("payments.dead.") => broker.last_on(stream, text).await,
         Which::Subject(tail) => broker.last_on(stream, &format!("payments.dead.{tail}")).await,
     };
-    found.map_err(|error| match Trouble::of_api(broker, error) {
-        Trouble::NotThere { .. } => Trouble::NotThere {
-            what: match which {
-                Which::Sequence(sequence) => format!("dead letter {sequence}"),
-                Which::Subject(subject) => format!("dead letter {subject}"),
-            },
-        },
-        other => other,
+    found.map_err(|error| {
+        Trouble::of_api(broker, error).naming(|| match which {
+            Which::Sequence(sequence) => format!("dead letter {sequence}"),
+            Which::Subject(subject) => format!("dead letter {subject}"),
+        })
     })
 }
 
