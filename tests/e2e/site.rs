@@ -1,0 +1,355 @@
+//! Everything a worker needs, in a temporary folder: a server, streams, a configuration, a store.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use acquit::broker::{Broker, BrokerSettings, ConsumerInfo, Credentials, Nats, Streams, Tls};
+use acquit::domain::StreamName;
+use acquit::lab::servers::{NatsOptions, NatsServer};
+use acquit::operate::publish::{PublishOptions, from_memory};
+use acquit::operate::reconcile::{ReconcileOptions, Reconciliation};
+use bytes::Bytes;
+use rusqlite::Connection;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::load::{Expected, Load};
+use crate::process::{Worker, program, wait_until};
+
+/// Two servers at once are as much as two cores bear with an `ack_wait` of one second.
+static SERVERS: Semaphore = Semaphore::const_new(2);
+
+/// The broker's patience with an event in hand.
+pub(crate) const ACK_WAIT: Duration = Duration::from_secs(1);
+/// How long a pull stays open.
+pub(crate) const EXPIRES: Duration = Duration::from_secs(1);
+pub(crate) const CONSUMER: &str = "acquit-payments";
+
+/// What differs from test to test.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub(crate) slots: u16,
+    /// How long a write waits for a lock. Longer than an outage: slow settlement. Shorter: settlement is down.
+    pub(crate) busy_timeout: &'static str,
+    pub(crate) wal_limit: &'static str,
+    /// How long the settlement breaker stays open, each time.
+    pub(crate) breaker_wait: &'static str,
+    /// `nats/accounts.conf`, or a change of it; nobody needs to log in without one.
+    pub(crate) accounts: Option<String>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { slots: 64, busy_timeout: "100ms", wal_limit: "256MiB", breaker_wait: "300ms", accounts: None }
+    }
+}
+
+/// Who asks, where the server wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Worker,
+    Publisher,
+    Operator,
+    Provisioner,
+}
+
+impl Role {
+    const ALL: [Self; 4] = [Self::Worker, Self::Publisher, Self::Operator, Self::Provisioner];
+
+    fn user(self) -> &'static str {
+        match self {
+            Self::Worker => "worker",
+            Self::Publisher => "publisher",
+            Self::Operator => "operator",
+            Self::Provisioner => "provisioner",
+        }
+    }
+
+    fn inbox(self) -> &'static str {
+        match self {
+            Self::Worker => "_INBOX_acquit",
+            Self::Publisher => "_INBOX_acquit_publisher",
+            Self::Operator => "_INBOX_acquit_operator",
+            Self::Provisioner => "_INBOX_acquit_provisioner",
+        }
+    }
+}
+
+/// What a verb said, and how it ended.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+/// A server, provisioned, with a configuration and a store beside it.
+pub(crate) struct Site {
+    pub(crate) server: NatsServer,
+    /// With every right, for what no role may do.
+    pub(crate) broker: Broker<Nats>,
+    secured: bool,
+    dir: TempDir,
+    _turn: SemaphorePermit<'static>,
+}
+
+impl Site {
+    /// A provisioned site.
+    pub(crate) async fn new(setup: Setup) -> Self {
+        let turn = SERVERS.acquire().await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = NatsOptions::new(dir.path().join("nats"));
+        let secured = setup.accounts.is_some();
+        if let Some(accounts) = &setup.accounts {
+            options.env = secrets();
+            options.extra = accounts.clone();
+        }
+        let server = NatsServer::start(options).await.unwrap();
+        std::fs::write(dir.path().join("acquit.toml"), configuration(&server, dir.path(), &setup)).unwrap();
+        for role in Role::ALL {
+            std::fs::write(dir.path().join(role.user()), format!("secret-{}", role.user())).unwrap();
+        }
+        let broker = connect(&server, secured).await;
+        let site = Self { server, broker, secured, dir, _turn: turn };
+        site.provision(&[]).await;
+        site
+    }
+
+    /// The store's file.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.dir.path().join("acquit.db")
+    }
+
+    /// The write-ahead log's size, in bytes.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        std::fs::metadata(self.dir.path().join("acquit.db-wal")).map_or(0, |meta| meta.len())
+    }
+
+    /// A folder for what a test puts aside.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    fn command(&self, role: Role, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command.arg("--config").arg(self.dir.path().join("acquit.toml")).args(arguments).current_dir(self.dir.path());
+        // The worker refuses variables of its prefix that it does not know, and the tests have some.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ACQUIT_")) {
+            command.env_remove(name);
+        }
+        if self.secured {
+            command.env("ACQUIT_BROKER_USER", role.user());
+            command.env("ACQUIT_BROKER_PASSWORD_FILE", self.dir.path().join(role.user()));
+            command.env("ACQUIT_BROKER_INBOX_PREFIX", role.inbox());
+        }
+        command.kill_on_drop(true);
+        command
+    }
+
+    /// Runs a verb to its end.
+    pub(crate) async fn acquit(&self, role: Role, arguments: &[&str]) -> Said {
+        let output = self.command(role, arguments).output().await.expect("the program starts");
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// Provisions, once more perhaps; what is there stays.
+    pub(crate) async fn provision(&self, more: &[&str]) {
+        let arguments = [["provision", "--replicas", "1", "--ack-wait", "1s"].as_slice(), more].concat();
+        let said = self.acquit(Role::Provisioner, &arguments).await;
+        assert_eq!(said.code, Some(0), "{said:?}");
+    }
+
+    /// A worker, its operations HTTP listening.
+    pub(crate) async fn worker(&self) -> Worker {
+        Worker::start(self.command(Role::Worker, &["run"])).await
+    }
+
+    /// Publishes, and every event has its PubAck.
+    pub(crate) async fn publish(&self, load: &Load) {
+        let source = from_memory(load.bodies.clone());
+        let options = PublishOptions::built_in().unwrap();
+        let done = acquit::operate::publish::publish(&self.broker, source, &options, |_| {}).await.unwrap();
+        assert_eq!((done.published, done.duplicates), (load.expected.published, load.expected.swallowed));
+    }
+
+    /// Publishes one body under a message id of one's own.
+    pub(crate) async fn publish_as(&self, scheme: &str, id: &str, body: &Bytes) {
+        let stream = &self.broker.streams().payments;
+        let subject = format!("payments.requested.{scheme}.k");
+        let (_, duplicate) = self.broker.publish_confirmed(&subject, id, &[], body.clone(), stream).await.unwrap();
+        assert!(!duplicate, "{id}");
+    }
+
+    /// The lane's consumer, where the server answers.
+    pub(crate) async fn consumer(&self) -> Option<ConsumerInfo> {
+        self.broker.consumer_info("PAYMENTS", CONSUMER).await.ok()
+    }
+
+    /// Deliveries so far, repeated ones included.
+    pub(crate) async fn deliveries(&self) -> u64 {
+        self.consumer().await.expect("the consumer").delivered.consumer_seq
+    }
+
+    /// Waits until every event has been delivered and answered.
+    pub(crate) async fn drained(&self, worker: &Worker) {
+        let mut last = None;
+        let begun = std::time::Instant::now();
+        wait_until("every event has its end", Duration::from_secs(90), async || {
+            last = self.consumer().await;
+            if begun.elapsed() > Duration::from_secs(85) {
+                panic!("{last:?}\n{:?}\n{}", worker.lane().await, worker.log_end());
+            }
+            last.as_ref().is_some_and(|info| info.num_pending == 0 && info.num_ack_pending == 0)
+        })
+        .await;
+    }
+
+    /// Reconciles while nothing runs.
+    pub(crate) async fn reconcile(&self) -> Reconciliation {
+        let store = acquit::store::Reader::open(&self.store(), Duration::from_secs(2)).unwrap();
+        let options = ReconcileOptions { state_file: None, consumers: vec![CONSUMER.to_owned()], most: 20 };
+        acquit::operate::reconcile::reconcile(&self.broker, &store, &options, |_| {}).await.unwrap()
+    }
+
+    /// Nothing is lost, doubled or different, the book balances, and the counts are as expected.
+    pub(crate) async fn balances(&self, expected: Expected) {
+        let found = self.reconcile().await;
+        assert!(found.clean(), "{found:#?}");
+        let e = &found.events;
+        let counts = Expected {
+            published: e.published,
+            settled: e.settled,
+            rejected: e.rejected,
+            dead_lettered: e.dead_lettered,
+            duplicates: e.duplicates,
+            swallowed: expected.swallowed,
+        };
+        assert_eq!((counts, e.held.total()), (expected, 0), "{found:#?}");
+    }
+
+    /// One message count of a stream.
+    pub(crate) async fn stored_in(&self, stream: &str) -> u64 {
+        self.broker.stream_info(stream).await.unwrap().state.messages
+    }
+
+    /// Changes one key of a stream's configuration.
+    pub(crate) async fn set(&self, stream: &str, key: &str, value: Value) {
+        let mut config = self.broker.stream_info(stream).await.unwrap().config;
+        config[key] = value;
+        self.broker.api(&format!("STREAM.UPDATE.{stream}"), &config).await.unwrap();
+    }
+
+    /// Takes the store's write lock; settlement is down, or slow, until it is dropped.
+    pub(crate) fn lock(&self) -> Lock {
+        let connection = Connection::open(self.store()).unwrap();
+        connection.busy_timeout(Duration::from_secs(10)).unwrap();
+        connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+        Lock { _connection: connection }
+    }
+
+    /// Reads the store and does not let go; the write-ahead log cannot be reset until it is dropped.
+    pub(crate) fn pin(&self) -> Lock {
+        let connection = Connection::open(self.store()).unwrap();
+        connection.execute_batch("BEGIN").unwrap();
+        let _rows: i64 = connection.query_row("SELECT count(*) FROM payments", [], |row| row.get(0)).unwrap();
+        Lock { _connection: connection }
+    }
+
+    /// Another text in place of the server's, taken up without a restart.
+    pub(crate) fn reload(&self, from: &str, to: &str) {
+        let path = self.server.dir().join("nats-server.conf");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{from}");
+        std::fs::write(&path, text.replace(from, to)).unwrap();
+        let pid = self.server.pid().and_then(|pid| i32::try_from(pid).ok()).expect("it runs");
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    }
+}
+
+/// A transaction that is open until this is dropped.
+pub(crate) struct Lock {
+    _connection: Connection,
+}
+
+/// `nats/accounts.conf` with one user more, who may do everything.
+pub(crate) fn accounts() -> String {
+    let admin = "users: [\n      { user: admin, password: \"secret-admin\" }";
+    include_str!("../../nats/accounts.conf").replacen("users: [", admin, 1)
+}
+
+fn secrets() -> Vec<(String, String)> {
+    let users = Role::ALL.map(Role::user).into_iter().chain(["sys"]);
+    users.map(|u| (format!("NATS_{}_PASSWORD", u.to_uppercase()), format!("\"secret-{u}\""))).collect()
+}
+
+async fn connect(server: &NatsServer, secured: bool) -> Broker<Nats> {
+    let credentials = if secured {
+        Credentials::Password { user: "admin".to_owned(), password: "secret-admin".into() }
+    } else {
+        Credentials::None
+    };
+    let settings = BrokerSettings {
+        servers: vec![server.url()],
+        name: "e2e".to_owned(),
+        credentials,
+        tls: Tls::default(),
+        inbox_prefix: "_INBOX_e2e".to_owned(),
+        ping_interval: Duration::from_secs(5),
+        connect_timeout: Duration::from_secs(10),
+    };
+    let name = |name| StreamName::parse(name).unwrap();
+    let streams = Streams {
+        payments: name("PAYMENTS"),
+        outcomes: name("PAYMENT_OUTCOMES"),
+        dead_letters: name("PAYMENT_DEAD_LETTERS"),
+        audit: name("PAYMENT_AUDIT"),
+    };
+    Broker::new(Nats::connect(&settings).await.unwrap(), streams)
+}
+
+fn configuration(server: &NatsServer, dir: &Path, setup: &Setup) -> String {
+    let Setup { slots, busy_timeout, wal_limit, breaker_wait, accounts: _ } = setup;
+    let mut text = String::new();
+    let store = dir.join("acquit.db");
+    write!(
+        text,
+        r#"[broker]
+servers = ["{url}"]
+[store]
+path = "{store}"
+busy_timeout = "{busy_timeout}"
+wal_limit = "{wal_limit}"
+[book]
+overdraft = "allow"
+[ops]
+listen = "127.0.0.1:0"
+[log]
+format = "json"
+[[lane]]
+name = "payments"
+slots = {slots}
+parked = 256
+grace = "8s"
+expires = "{expires}s"
+[lane.retry]
+store_lost_max = "1s"
+interrupted_max = "1s"
+[lane.breaker]
+wait_duration_in_open_state = "{breaker_wait}"
+exponential_max_wait_duration_in_open_state = "{breaker_wait}"
+randomized_wait_factor = 0.0
+"#,
+        url = server.url(),
+        store = store.display(),
+        expires = EXPIRES.as_secs(),
+    )
+    .unwrap();
+    text
+}
