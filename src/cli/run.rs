@@ -92,6 +92,7 @@ pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engi
         .poison_starts(config.store.poison_starts);
     let about = About {
         worker: name,
+        pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION"),
         store: config.store.path.display().to_string(),
         store_id: store_id.to_string(),
