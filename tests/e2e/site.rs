@@ -7,7 +7,7 @@ use std::time::Duration;
 use acquit::broker::{Broker, BrokerSettings, ConsumerInfo, Credentials, Nats, Streams, Tls};
 use acquit::domain::StreamName;
 use acquit::lab::servers::{NatsOptions, NatsServer};
-use acquit::operate::publish::{PublishOptions, from_memory};
+use acquit::operate::publish::{Addresses, PublishOptions, from_memory};
 use acquit::operate::reconcile::{ReconcileOptions, Reconciliation};
 use bytes::Bytes;
 use rusqlite::Connection;
@@ -15,6 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::task::JoinHandle;
 
 use crate::load::{Expected, Load};
 use crate::process::{Worker, program, wait_until};
@@ -26,7 +27,7 @@ static SERVERS: Semaphore = Semaphore::const_new(2);
 pub(crate) const ACK_WAIT: Duration = Duration::from_secs(1);
 /// How long a pull stays open.
 pub(crate) const EXPIRES: Duration = Duration::from_secs(1);
-pub(crate) const CONSUMER: &str = "acquit-payments";
+const CONSUMER: &str = "acquit-payments";
 
 /// What differs from test to test.
 #[derive(Debug, Clone)]
@@ -178,10 +179,19 @@ impl Site {
         assert_eq!((done.published, done.duplicates), (load.expected.published, load.expected.swallowed));
     }
 
+    /// The same beside the test, with patience for a broker that is away.
+    pub(crate) fn publishing(&self, load: &Load) -> JoinHandle<()> {
+        let (broker, source) = (self.broker.clone(), from_memory(load.bodies.clone()));
+        tokio::spawn(async move {
+            let options = PublishOptions::built_in().unwrap();
+            acquit::operate::publish::publish(&broker, source, &options, |_| {}).await.unwrap();
+        })
+    }
+
     /// Publishes one body under a message id of one's own.
-    pub(crate) async fn publish_as(&self, scheme: &str, id: &str, body: &Bytes) {
+    pub(crate) async fn publish_as(&self, id: &str, body: &Bytes) {
         let stream = &self.broker.streams().payments;
-        let subject = format!("payments.requested.{scheme}.k");
+        let subject = Addresses::new(&PublishOptions::built_in().unwrap().schemes).of(body).subject;
         let (_, duplicate) = self.broker.publish_confirmed(&subject, id, &[], body.clone(), stream).await.unwrap();
         assert!(!duplicate, "{id}");
     }
@@ -189,6 +199,11 @@ impl Site {
     /// The lane's consumer, where the server answers.
     pub(crate) async fn consumer(&self) -> Option<ConsumerInfo> {
         self.broker.consumer_info("PAYMENTS", CONSUMER).await.ok()
+    }
+
+    /// Deletes the lane's consumer.
+    pub(crate) async fn remove_consumer(&self) {
+        self.broker.api(&format!("CONSUMER.DELETE.PAYMENTS.{CONSUMER}"), &Value::Null).await.unwrap();
     }
 
     /// Deliveries so far, repeated ones included.
@@ -286,7 +301,7 @@ pub(crate) fn accounts() -> String {
 
 fn secrets() -> Vec<(String, String)> {
     let users = Role::ALL.map(Role::user).into_iter().chain(["sys"]);
-    users.map(|u| (format!("NATS_{}_PASSWORD", u.to_uppercase()), format!("\"secret-{u}\""))).collect()
+    users.map(|u| (format!("NATS_{}_PASSWORD", u.to_uppercase()), format!("secret-{u}"))).collect()
 }
 
 async fn connect(server: &NatsServer, secured: bool) -> Broker<Nats> {
