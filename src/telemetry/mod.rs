@@ -33,6 +33,12 @@ pub enum SetUpError {
 pub struct Exposition(PrometheusHandle);
 
 impl Exposition {
+    /// Folds what histograms have collected into their buckets. Without it they would grow until the next scrape, and
+    /// nobody may scrape.
+    pub fn upkeep(&self) {
+        self.0.run_upkeep();
+    }
+
     /// The metrics in Prometheus's text format.
     #[must_use]
     pub fn render(&self) -> String {

@@ -242,5 +242,5 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
 pub(super) fn drain<W: Wire, R>(ctx: &Context<W, R>) {
     ctx.stop.cancel();
     ctx.gates.hold(Paused::Drain, true);
-    Life::Draining { lane: ctx.name(), held: ctx.slots.used(), grace: ctx.lane.limits.grace }.emit();
+    Life::Draining { lane: ctx.name(), held: ctx.held(), grace: ctx.lane.limits.grace }.emit();
 }

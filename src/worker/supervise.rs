@@ -112,7 +112,7 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
         ctx.gates.hold(Paused::Broker, true);
         ctx.restart_quiet();
         // Said at the first failure and then once in a while, not at each try.
-        if self.failures % 16 == 0 {
+        if self.failures.is_multiple_of(16) {
             Link::ConsumerMissing { lane: ctx.name(), detail }.emit();
         }
         ctx.set_trouble(Some(detail.to_owned()));
