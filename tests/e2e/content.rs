@@ -44,7 +44,7 @@ async fn a_repeat_the_broker_does_not_know_is_a_duplicate_and_another_content_a_
     worker.stop().await;
     let expected = Expected { published: 120, duplicates: 40, dead_lettered: 40, ..load.expected };
     site.balances(expected).await;
-    assert_eq!(site.reconcile().await.events.dead_lettered_by_code["AM05"], 40);
+    assert_eq!(site.reconciled().await.dead_lettered_by_code["AM05"], 40);
     // One settled and one dead-lettered each; the duplicate's announcement is the same message.
     assert_eq!(site.stored_in("PAYMENT_OUTCOMES").await, 80);
 }

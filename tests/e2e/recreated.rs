@@ -29,7 +29,7 @@ async fn a_recreated_stream_counts_from_one_again_and_its_events_are_others() {
     assert_eq!((lane.settled, lane.dead_lettered), (100, 40));
     worker.stop().await;
     site.balances(new.expected).await;
-    assert_eq!(site.reconcile().await.events.records_without_event, 70);
+    assert_eq!(site.reconciled().await.records_without_event, 70);
 }
 
 #[tokio::test]
