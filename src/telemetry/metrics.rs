@@ -294,7 +294,35 @@ pub(crate) const BREAKER_STATES: [&str; 4] = ["closed", "open", "half_open", "ra
 /// The breakers of a lane as metric labels.
 pub(crate) const BREAKERS: [&str; 3] = ["settlement", "outcomes", "dead_letters"];
 
+/// Why a pull may end in an error, as metric labels.
+const PULL_ERRORS: [&str; 10] = [
+    "send",
+    "silent",
+    "consumer_deleted",
+    "leadership_change",
+    "server_shutdown",
+    "limit",
+    "terminated",
+    "pinned",
+    "no_responders",
+    "unknown_status",
+];
+
+/// The changes a breaker makes by itself, from and to.
+const CHANGES: [(&str, &str); 7] = [
+    ("closed", "open"),
+    ("open", "half_open"),
+    ("half_open", "open"),
+    ("half_open", "ramping"),
+    ("half_open", "closed"),
+    ("ramping", "open"),
+    ("ramping", "closed"),
+];
+
 fn zero_lane(lane: &str) {
+    for reason in PULL_ERRORS {
+        counter!("acquit_pull_errors_total", "lane" => lane.to_owned(), "reason" => reason).increment(0);
+    }
     for code in Code::ALL {
         for name in ["acquit_validation_failures_total", "acquit_dead_letters_total"] {
             counter!(name, "lane" => lane.to_owned(), "reason" => code.as_str()).increment(0);
@@ -305,6 +333,11 @@ fn zero_lane(lane: &str) {
         counter!("acquit_paused_seconds_total", "lane" => lane.to_owned(), "reason" => why.name()).increment(0);
     }
     for breaker in BREAKERS {
+        for (from, to) in CHANGES {
+            counter!("acquit_breaker_transitions_total", "lane" => lane.to_owned(), "breaker" => breaker,
+                "from" => from, "to" => to)
+            .increment(0);
+        }
         for result in ["ok", "fail"] {
             counter!("acquit_breaker_calls_total", "lane" => lane.to_owned(), "breaker" => breaker, "result" => result)
                 .increment(0);

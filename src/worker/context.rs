@@ -67,6 +67,8 @@ pub(super) struct Context<W: Wire, R> {
     pub(super) rebuild: AtomicBool,
     pub(super) first_pull: Mutex<Option<Instant>>,
     pub(super) trouble: Mutex<Option<String>>,
+    /// The server's words where it denies the pulls: a denied pull is never answered.
+    denied_pull: Mutex<Option<String>>,
     pub(super) began: Instant,
     /// Cancelled when the grace time is over: what is still in hand is dropped un-acknowledged.
     pub(super) cut: CancellationToken,
@@ -109,6 +111,7 @@ impl<W: Wire, R> Context<W, R> {
             rebuild: AtomicBool::new(false),
             first_pull: Mutex::new(None),
             trouble: Mutex::new(None),
+            denied_pull: Mutex::new(None),
             began: Instant::now(),
             cut: CancellationToken::new(),
             last_delivery: Mutex::new(Instant::now()),
@@ -202,9 +205,29 @@ impl<W: Wire, R> Context<W, R> {
         Duration::from_millis(u64::try_from(self.oldest_unacked_ms.load(Ordering::Relaxed)).unwrap_or(0))
     }
 
-    /// Connected, the consumer verified, the clocks agreeing. A shut breaker is no reason not to be ready.
+    /// Notes that a pull without any answer was one that the server denies, if it has said so.
+    pub(super) fn note_denied_pull(&self) {
+        let pull = format!("CONSUMER.MSG.NEXT.{}.{}", self.consumer.stream(), self.consumer.name());
+        let denied = self.broker.link().borrow().denied.clone();
+        if let Some(words) = denied.filter(|words| words.contains(&pull)) {
+            *self.denied_pull.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);
+        }
+    }
+
+    /// Notes that the server answers pulls.
+    pub(super) fn pull_is_served(&self) {
+        *self.denied_pull.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The server's words where it denies the pulls.
+    pub(super) fn denied_pull(&self) -> Option<String> {
+        self.denied_pull.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Connected, the consumer verified, pulls allowed, the clocks agreeing. A shut breaker is no reason not to be ready.
     pub(super) fn is_ready(&self) -> bool {
         self.consumer.is_verified()
+            && self.denied_pull().is_none()
             && ![Paused::Broker, Paused::Clock, Paused::Drain].into_iter().any(|why| self.gates.is_held(why))
     }
 

@@ -155,16 +155,17 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
     fn take(&mut self, pulled: Pulled<W>, stopping: bool) {
         match pulled {
             Pulled::Delivery(delivery) => {
-                self.refusals = 0;
+                self.served();
                 self.start(delivery);
             }
             Pulled::Late(delivery) => self.return_late(delivery),
             Pulled::Ended { unused, how } => {
                 self.ctx.slots.give_back(unused);
                 match how {
-                    Ended::Normally => self.refusals = 0,
+                    Ended::Normally => self.served(),
                     Ended::Silent => {
                         self.ctx.consumer.doubt();
+                        self.ctx.note_denied_pull();
                         self.back_off("silent", "no word until two seconds past its time");
                     }
                     Ended::Refused(refusal, words) => {
@@ -219,6 +220,14 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
             ctx.metrics.retried("late");
             ctx.acknowledged(AckKind::Nak, &id, answer, sent.elapsed());
         });
+    }
+
+    /// The server serves this lane's pulls.
+    fn served(&mut self) {
+        if self.refusals > 0 {
+            self.refusals = 0;
+            self.ctx.pull_is_served();
+        }
     }
 
     /// Doubles the wait before the next pull, from 50 ms to 5 s: never a hot loop.

@@ -127,7 +127,7 @@ impl<W: Wire, R: Rail> Look for Context<W, R> {
             stream: self.consumer.stream().to_string(),
             consumer: self.consumer.name().to_owned(),
             ready: self.is_ready(),
-            trouble: trouble.or(denied),
+            trouble: trouble.or_else(|| self.denied_pull()).or(denied),
             gate,
             gate_reason,
             breakers: Breakers {
