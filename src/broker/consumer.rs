@@ -226,7 +226,8 @@ impl<W: Wire> Consumer<W> {
             *self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen::new();
         }
         self.shared.standing.send_modify(|standing| {
-            standing.verified = Some(epoch);
+            // Another consumer is verified a second time, after whoever owns the lane has looked at it.
+            standing.verified = if changed.is_some() { None } else { Some(epoch) };
             standing.era = standing.era.saturating_add(u64::from(changed.is_some()));
         });
         match changed {

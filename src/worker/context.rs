@@ -156,6 +156,11 @@ impl<W: Wire, R> Context<W, R> {
             *last = Some(Instant::now());
             Flow::StoreLost { lane: self.name(), detail: &lost.to_string() }.emit();
         }
+        drop(last);
+        if *lost == StoreLost::Closed {
+            // Its writer has ended and will not come back: the worker ends too, and says so by its exit code.
+            self.stop.cancel();
+        }
     }
 
     /// Counts a delivery.

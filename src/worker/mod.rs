@@ -187,8 +187,9 @@ impl<R: Rail> Worker<R> {
         }
         tokio::select! {
             () = shutdown => {}
-            // A lane ends by itself only where its task panicked: stop the rest in order.
+            // A lane ends by itself only where one of its tasks panicked: stop the rest in order.
             _ = lanes.join_next() => {}
+            () = stop.cancelled() => {}
         }
         for ctx in &contexts {
             flow::drain(ctx);
@@ -253,6 +254,8 @@ async fn run_lane<W: Wire, R: Rail>(ctx: Arc<Context<W, R>>) -> u64 {
     let mut pulls = std::pin::pin!(pulls);
     tokio::select! {
         () = &mut pulls => {}
+        // Without its supervisor or its beats a lane must not go on.
+        _ = aside.join_next() => ctx.stop.cancel(),
         () = ctx.stop.cancelled() => {
             // Pulls that are out end by themselves; what they still bring is worked on like the rest.
             let patience = ctx.lane.limits.expires.saturating_add(Duration::from_secs(2)).min(ctx.lane.limits.grace);

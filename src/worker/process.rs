@@ -17,7 +17,7 @@ use crate::domain::{DeadReason, Outcome};
 use crate::intake::{Judged, Unreadable};
 use crate::rails::Rail;
 use crate::resilience::Call;
-use crate::store::{Condemned, NotCondemned, Recorded, Route};
+use crate::store::{Condemned, NotCondemned, Recorded, Route, StoreLost};
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{AckKind, Finished};
 use crate::telemetry::step::{Step, at};
@@ -70,6 +70,14 @@ async fn settle<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Judged,
                 pass.seen(Call::Served, began.elapsed());
                 ctx.metrics.settlement(true, began.elapsed());
                 return opened_as(ctx, opened).await;
+            }
+            Err((StoreLost::Refused(what), back)) => {
+                // The store serves; it is this event's content that it cannot take. No breaker is moved by that.
+                pass.seen(Call::Served, began.elapsed());
+                ctx.metrics.settlement(true, began.elapsed());
+                let starts = ctx.store.start_of(back.id().clone()).await.unwrap_or(0);
+                ctx.histories.started(back.id(), starts);
+                return interrupted(ctx, back, &format!("the store refuses its content: {what}")).await;
             }
             Err((lost, back)) => {
                 ctx.metrics.settlement(false, began.elapsed());

@@ -82,8 +82,6 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
                 ctx.rebuild.store(true, Ordering::Release);
                 self.verified_at = None;
                 self.next_try = Instant::now();
-                // The new consumer is verified like a first one before anything is pulled from it.
-                ctx.consumer.doubt();
             }
             Err(VerifyError::Api(error)) => self.failed(&error.to_string()),
         }
