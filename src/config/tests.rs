@@ -230,3 +230,28 @@ fn every_key_of_the_example_is_known_also_where_it_is_commented_out() {
     let told = refused(&uncommented.join("\n"));
     assert!(!told.contains("is no key") && !told.contains("is not TOML"), "{told}");
 }
+
+#[test]
+fn the_files_of_deploy_load_and_keep_the_defaults_they_do_not_name() {
+    let folder = tempfile::tempdir().unwrap();
+    // What the machine they are for has in /run/secrets.
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "x").unwrap();
+    let secret = secret.display().to_string();
+    for (name, over_tls) in [("deploy/acquit.toml", false), ("deploy/kubernetes/base/acquit.toml", true)] {
+        let mut keys = vec![("broker.password_file", secret.as_str())];
+        if over_tls {
+            keys.extend(
+                ["broker.ca_file", "broker.client_cert_file", "broker.client_key_file"].map(|key| (key, &*secret)),
+            );
+        }
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        let config = Config::load(Sources { file: Some(file), env: Vec::new(), flags: pairs(&keys) })
+            .unwrap_or_else(|errors| panic!("{name}:\n{errors}"));
+        assert_eq!(config.broker.require_tls, over_tls, "{name}");
+        assert_eq!(config.store.path, Path::new("/var/lib/acquit/acquit.db"), "{name}");
+        assert_eq!((config.lanes.len(), config.log.format), (1, LogFormat::Json), "{name}");
+        // Off loopback the address comes from a variable of the deployment.
+        assert!(config.ops.listen.ip().is_loopback(), "{name}");
+    }
+}
