@@ -117,6 +117,8 @@ pub(crate) struct LaneMetrics {
     beat_ok: Counter,
     beat_unknown: Counter,
     bury_failed: Counter,
+    /// Events of this process whose rail has not said what became of them; one gauge over all lanes.
+    pub(crate) unknown: Gauge,
     pub(crate) in_flight: Gauge,
     pub(crate) in_flight_limit: Gauge,
     pub(crate) pulls_outstanding: Gauge,
@@ -173,6 +175,7 @@ impl LaneMetrics {
             beat_ok: ack("in_progress", "ok"),
             beat_unknown: ack("in_progress", "unknown"),
             bury_failed: counter!("acquit_dead_letter_publish_failures_total", "lane" => lane.clone()),
+            unknown: gauge!("acquit_settlement_unknown"),
             in_flight: gauge!("acquit_messages_in_flight", "lane" => lane.clone()),
             in_flight_limit: gauge!("acquit_in_flight_limit", "lane" => lane.clone()),
             pulls_outstanding: gauge!("acquit_pulls_outstanding", "lane" => lane.clone()),

@@ -18,7 +18,7 @@ use crate::rails::Rail;
 use crate::resilience::Call;
 use crate::store::{Doubt, Intent};
 use crate::telemetry::Flow;
-use crate::telemetry::metrics::Finished;
+use crate::telemetry::metrics::{Finished, LaneMetrics};
 
 /// Gives the payment to the rail. The call runs in its own task: it is never dropped half way, and an answer that
 /// comes after the deadline still counts.
@@ -115,6 +115,7 @@ pub(super) fn inquire<W: Wire, R: Rail>(
             return interrupted(&ctx, event, "this worker has no rail").await;
         };
         Flow::Unknown { lane: ctx.name(), payment: event.doubt().payment_id().as_str() }.emit();
+        let _counted = Unknown::count(&ctx.metrics);
         let (mut event, mut late) = (event, late);
         let terms = rail.terms();
         let longest = terms.longest_execution.saturating_add(terms.deadline);
@@ -158,5 +159,21 @@ async fn late_answer(late: &mut Option<JoinHandle<Answer>>) -> Answer {
             answer
         }
         None => std::future::pending().await,
+    }
+}
+
+/// Counts a payment in doubt for as long as this process holds its event.
+struct Unknown<'a>(&'a LaneMetrics);
+
+impl<'a> Unknown<'a> {
+    fn count(metrics: &'a LaneMetrics) -> Self {
+        metrics.unknown.increment(1.0);
+        Self(metrics)
+    }
+}
+
+impl Drop for Unknown<'_> {
+    fn drop(&mut self) {
+        self.0.unknown.decrement(1.0);
     }
 }

@@ -28,7 +28,7 @@ pub struct Condemned {
 
 /// An attempt that is on record and that nobody has sent: it may be sent once.
 ///
-/// Dropped unsent it counts as sent: only [`Intent::dispatch`] and an answer `NotSent` say that it was not.
+/// Dropped unsent it counts as sent: only its dispatch and an answer `NotSent` say that it was not.
 #[must_use = "the attempt is on record: dispatch it, then conclude"]
 pub struct Intent {
     doubt: Doubt,
