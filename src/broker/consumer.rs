@@ -183,12 +183,6 @@ impl<W: Wire> Consumer<W> {
         facts.as_ref().map(|(facts, _)| facts.clone())
     }
 
-    /// Events not yet delivered, as last seen.
-    pub(crate) fn facts_pending(&self) -> u64 {
-        let facts = self.shared.facts.read().unwrap_or_else(PoisonError::into_inner);
-        facts.as_ref().map_or(0, |(facts, _)| facts.consumer.num_pending)
-    }
-
     /// What the hot path needs of the last verification.
     pub(crate) fn terms(&self) -> Option<Terms> {
         let facts = self.shared.facts.read().unwrap_or_else(PoisonError::into_inner);
@@ -232,7 +226,8 @@ impl<W: Wire> Consumer<W> {
             *self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen::new();
         }
         self.shared.standing.send_modify(|standing| {
-            standing.verified = Some(epoch);
+            // Another consumer is verified a second time, after whoever owns the lane has looked at it.
+            standing.verified = if changed.is_some() { None } else { Some(epoch) };
             standing.era = standing.era.saturating_add(u64::from(changed.is_some()));
         });
         match changed {

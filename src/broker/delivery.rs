@@ -73,6 +73,7 @@ struct What {
     payload: Bytes,
     requested_at: Timestamp,
     delivered: u64,
+    pending: u64,
     received: Instant,
 }
 
@@ -89,6 +90,7 @@ struct AckSubject {
     stream_seq: u64,
     consumer_seq: u64,
     nanos: i64,
+    pending: u64,
 }
 
 fn parse_ack_subject(reply: &str) -> Option<AckSubject> {
@@ -105,6 +107,7 @@ fn parse_ack_subject(reply: &str) -> Option<AckSubject> {
         stream_seq: number(first.checked_add(1)?)?,
         consumer_seq: number(first.checked_add(2)?)?,
         nanos: i64::try_from(number(first.checked_add(3)?)?).ok()?,
+        pending: number(first.checked_add(4)?)?,
     })
 }
 
@@ -140,6 +143,7 @@ impl<W: Wire> Delivery<W> {
             payload: message.payload,
             requested_at: Timestamp::from_nanosecond(i128::from(ack.nanos)).ok()?,
             delivered: ack.delivered,
+            pending: ack.pending,
             received,
         };
         Some(Self { hold: Arc::new(hold), what: Box::new(what) })
@@ -172,6 +176,11 @@ impl<W: Wire> Delivery<W> {
     /// Which delivery of the event this is, as the broker counts.
     pub(crate) fn delivered(&self) -> u64 {
         self.what.delivered
+    }
+
+    /// Events the consumer had not delivered yet when this one was.
+    pub(crate) fn pending(&self) -> u64 {
+        self.what.pending
     }
 
     pub(crate) fn received(&self) -> Instant {

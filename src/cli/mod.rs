@@ -27,7 +27,7 @@ pub use setup::{Connected, connect, connect_as, load, sqlite_settings};
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// Configuration file; without it ./acquit.toml, where there is one
-    #[arg(long, global = true, value_name = "FILE", env = "ACQUIT_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = crate::config::FILE_VARIABLE)]
     pub config: Option<PathBuf>,
     /// Set one key of the configuration, as in --set store.path=/data/acquit.db; may be repeated
     #[arg(long = "set", global = true, value_name = "KEY=VALUE")]

@@ -89,6 +89,7 @@ pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engi
     let worker = Worker::new(broker.clone(), store.clone(), config.lanes.clone())
         .guard(guard)
         .name(&name)
+        .suspect_marker(config.store.path.clone())
         .poison_starts(config.store.poison_starts);
     let about = About {
         worker: name,

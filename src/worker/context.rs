@@ -13,6 +13,7 @@ use super::event::Event;
 use super::gate::Gates;
 use super::keepalive::Keepalive;
 use super::lane::Lane;
+use super::poison::PoisonGuard;
 use super::slots::{Parked, Slots};
 use super::tries::Histories;
 use crate::broker::{AckUnknown, Broker, Consumer, Delivery, Wire};
@@ -53,11 +54,14 @@ pub(super) struct Context<W: Wire, R> {
     pub(super) keepalive: Arc<Keepalive<W>>,
     pub(super) metrics: Arc<LaneMetrics>,
     pub(super) poison_starts: u32,
+    pub(super) poison: PoisonGuard,
     /// Cancelled when pulls end: what waits for the gate is handed back.
     pub(super) stop: CancellationToken,
     pub(super) newer_contract: AtomicU32,
     pub(super) tally: Tally,
     pub(super) pulls_outstanding: AtomicU32,
+    /// Events not yet delivered, as last heard.
+    pub(super) pending: AtomicU64,
     pub(super) oldest_unacked_ms: AtomicI64,
     /// Set where the subscription is to be made anew.
     pub(super) rebuild: AtomicBool,
@@ -84,12 +88,14 @@ pub(super) struct Parts<W: Wire, R> {
     pub(super) gates: Arc<Gates>,
     pub(super) metrics: Arc<LaneMetrics>,
     pub(super) poison_starts: u32,
+    pub(super) poison: PoisonGuard,
     pub(super) stop: CancellationToken,
 }
 
 impl<W: Wire, R> Context<W, R> {
     pub(super) fn new(parts: Parts<W, R>) -> Arc<Self> {
-        let Parts { lane, worker, broker, store, rail, decode, guard, gates, metrics, poison_starts, stop } = parts;
+        let Parts { lane, worker, broker, store, rail, decode, guard, gates, metrics, poison_starts, poison, stop } =
+            parts;
         metrics.in_flight_limit.set(f64::from(lane.limits.slots));
         Arc::new(Self {
             consumer: broker.bind(&lane.consumer),
@@ -100,6 +106,7 @@ impl<W: Wire, R> Context<W, R> {
             newer_contract: AtomicU32::new(0),
             tally: Tally::default(),
             pulls_outstanding: AtomicU32::new(0),
+            pending: AtomicU64::new(0),
             oldest_unacked_ms: AtomicI64::new(0),
             rebuild: AtomicBool::new(false),
             first_pull: Mutex::new(None),
@@ -119,6 +126,7 @@ impl<W: Wire, R> Context<W, R> {
             gates,
             metrics,
             poison_starts,
+            poison,
             stop,
         })
     }
@@ -148,6 +156,11 @@ impl<W: Wire, R> Context<W, R> {
             *last = Some(Instant::now());
             Flow::StoreLost { lane: self.name(), detail: &lost.to_string() }.emit();
         }
+        drop(last);
+        if *lost == StoreLost::Closed {
+            // Its writer has ended and will not come back: the worker ends too, and says so by its exit code.
+            self.stop.cancel();
+        }
     }
 
     /// Counts a delivery.
@@ -155,6 +168,7 @@ impl<W: Wire, R> Context<W, R> {
         self.tally.received.fetch_add(1, Ordering::Relaxed);
         *self.last_delivery.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         let now = Timestamp::now();
+        self.pending.store(delivery.pending(), Ordering::Relaxed);
         let age = Duration::try_from(now.duration_since(delivery.requested_at())).unwrap_or_default();
         self.metrics.received(delivery.delivered() <= 1, age, unix_seconds(now));
     }

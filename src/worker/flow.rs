@@ -190,7 +190,7 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
         let kept = ctx.keepalive.keep(delivery.hold());
         let (id, received) = (delivery.event().clone(), delivery.received());
         self.tasks.spawn(async move {
-            let own = AssertUnwindSafe(own(Arc::clone(&ctx), delivery)).catch_unwind();
+            let own = Box::pin(AssertUnwindSafe(own(Arc::clone(&ctx), delivery)).catch_unwind());
             let owned = tokio::select! {
                 owned = own => owned,
                 // The grace time is over. A settlement under way goes on in the store's writer or its own task.

@@ -17,7 +17,7 @@ use crate::domain::{DeadReason, Outcome};
 use crate::intake::{Judged, Unreadable};
 use crate::rails::Rail;
 use crate::resilience::Call;
-use crate::store::{Condemned, NotCondemned, Recorded, Route};
+use crate::store::{Condemned, NotCondemned, Recorded, Route, StoreLost};
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{AckKind, Finished};
 use crate::telemetry::step::{Step, at};
@@ -33,9 +33,12 @@ pub(super) async fn own<W: Wire, R: Rail>(ctx: Arc<Context<W, R>>, delivery: Del
     #[cfg(acquit_sabotage = "ack_before_commit")]
     drop(event.hold().sabotage_ack().await);
     let began = Instant::now();
-    match event.decode(ctx.decode.as_ref()) {
-        Ok(read) => {
-            let judged = read.judge(&ctx.lane.rules, Timestamp::now());
+    let read = {
+        let _reading = ctx.poison.enter(event.id(), event.delivery().delivered()).await;
+        event.decode(ctx.decode.as_ref()).map(|read| read.judge(&ctx.lane.rules, Timestamp::now()))
+    };
+    match read {
+        Ok(judged) => {
             ctx.metrics.judged(began.elapsed());
             settle(&ctx, judged).await
         }
@@ -67,6 +70,14 @@ async fn settle<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Judged,
                 pass.seen(Call::Served, began.elapsed());
                 ctx.metrics.settlement(true, began.elapsed());
                 return opened_as(ctx, opened).await;
+            }
+            Err((StoreLost::Refused(what), back)) => {
+                // The store serves; it is this event's content that it cannot take. No breaker is moved by that.
+                pass.seen(Call::Served, began.elapsed());
+                ctx.metrics.settlement(true, began.elapsed());
+                let starts = ctx.store.start_of(back.id().clone()).await.unwrap_or(0);
+                ctx.histories.started(back.id(), starts);
+                return interrupted(ctx, back, &format!("the store refuses its content: {what}")).await;
             }
             Err((lost, back)) => {
                 ctx.metrics.settlement(false, began.elapsed());

@@ -143,7 +143,7 @@ impl<W: Wire, R: Rail> Look for Context<W, R> {
             slots: self.slots.limit(),
             parked: self.parked.count(),
             parked_limit: self.lane.limits.parked,
-            pending: facts.as_ref().map_or(0, |f| f.consumer.num_pending),
+            pending: self.pending.load(Ordering::Relaxed),
             ack_pending: facts.as_ref().map_or(0, |f| f.consumer.num_ack_pending),
             oldest_unacked_s: self.oldest_age().as_secs_f64(),
             oldest_unacked_critical: !max_age.is_zero() && self.oldest_age() >= max_age / 4,

@@ -82,8 +82,6 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
                 ctx.rebuild.store(true, Ordering::Release);
                 self.verified_at = None;
                 self.next_try = Instant::now();
-                // The new consumer is verified like a first one before anything is pulled from it.
-                ctx.consumer.doubt();
             }
             Err(VerifyError::Api(error)) => self.failed(&error.to_string()),
         }
@@ -99,6 +97,7 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
         ctx.set_trouble(None);
         ctx.gates.hold(Paused::Broker, false);
         self.clock(facts);
+        ctx.pending.store(facts.consumer.num_pending, Ordering::Relaxed);
         ctx.metrics.pending.set(gauge(facts.consumer.num_pending));
         ctx.metrics.ack_pending.set(gauge(facts.consumer.num_ack_pending));
         ctx.metrics.redelivered.set(gauge(facts.consumer.num_redelivered));
@@ -218,7 +217,7 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
             ctx.restart_quiet();
         }
         let free = ctx.slots.free().max(1);
-        let pending = ctx.consumer.facts_pending();
+        let pending = ctx.pending.load(Ordering::Relaxed);
         let pressure = if shut.is_some() { 0.0 } else { gauge(pending) / f64::from(free) };
         ctx.metrics.scaling_pressure.set(pressure);
     }

@@ -16,6 +16,7 @@ mod operations;
 mod outages;
 mod process;
 mod recreated;
+mod sample;
 mod site;
 mod stops;
 mod stores;
