@@ -198,7 +198,7 @@ impl<W: Wire> Delivery<W> {
 
     /// Says that the event is done. Takes the proof that its outcome is durable and announced.
     ///
-    /// Sent again until `ack_wait` after the last answered beat; a late acknowledgement is safe, the work is done.
+    /// Sent again until `ack_wait` after the beat answered last before it; a late acknowledgement is safe, the work is done.
     pub(crate) async fn acknowledge(self, proof: Announced) -> Result<(), AckUnknown> {
         if proof.event() != &self.what.event {
             return Err(AckUnknown::OtherEvent);
@@ -266,8 +266,10 @@ impl<W: Wire> Hold<W> {
     }
 
     async fn answer(&self, payload: Bytes) -> Result<(), AckUnknown> {
+        // Read once: beats go on and are answered even where the answer itself never is. An R1 consumer that lost its
+        // last deliveries in a crash ignores what it has not delivered anew, and would hold the slot for ever.
+        let deadline = self.deadline();
         loop {
-            let deadline = self.deadline();
             self.consumer.clear(self.era, deadline).await.map_err(AckUnknown::from)?;
             match self.send(payload.clone(), deadline).await {
                 Ok(()) => return Ok(()),

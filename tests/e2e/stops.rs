@@ -50,6 +50,26 @@ async fn a_server_killed_under_load_loses_nothing() {
 }
 
 #[tokio::test]
+async fn acknowledgements_of_deliveries_that_the_server_has_forgotten_do_not_hold_their_slots() {
+    let mut site = Site::new(Setup { busy_timeout: "10s", ..Setup::default() }).await;
+    let load = Load::plain(29, 300);
+    let worker = site.worker().await;
+    let lock = site.lock();
+    site.publish(&load).await;
+    worker.until("all slots are taken", |lane| lane.in_flight == 64).await;
+    passes(ACK_WAIT / 2).await;
+    site.server.kill9().unwrap();
+    site.forget_deliveries();
+    site.server.restart().await.unwrap();
+    worker.until("it is ready again", |lane| lane.ready).await;
+    assert_eq!(site.deliveries().await, 0, "the server has forgotten");
+    drop(lock);
+    site.drained(&worker).await;
+    worker.stop().await;
+    site.balances(load.expected).await;
+}
+
+#[tokio::test]
 async fn a_second_signal_ends_it_at_once_and_the_next_worker_goes_on() {
     let site = Site::new(Setup { busy_timeout: "10s", ..Setup::default() }).await;
     let load = Load::plain(5, 200);
