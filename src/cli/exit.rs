@@ -128,15 +128,44 @@ impl From<ReadError> for Failure {
 
 impl From<Trouble> for Failure {
     fn from(trouble: Trouble) -> Self {
-        let exit = match &trouble {
-            Trouble::Denied { .. } => Exit::Denied,
-            Trouble::BrokerLost { .. }
-            | Trouble::Refused { .. }
-            | Trouble::Store(_)
-            | Trouble::NotThere { .. }
-            | Trouble::Local { .. } => Exit::Unavailable,
-            Trouble::BadInput { .. } => Exit::Data,
+        let (exit, remedy) = match &trouble {
+            Trouble::Denied { .. } => (Exit::Denied, "; use a user that may, see nats/"),
+            Trouble::BrokerLost { .. } => {
+                (Exit::Unavailable, "; check broker.servers, and that JetStream is enabled for this account")
+            }
+            // Such as `message delete not permitted`, of a stream that denies it.
+            Trouble::Refused { what } if what.contains("permission") || what.contains("not permitted") => {
+                (Exit::Denied, "")
+            }
+            Trouble::NotThere { what } if what.starts_with("consumer") || what.starts_with("stream") => {
+                (Exit::Unavailable, "; run `acquit provision`")
+            }
+            Trouble::Store(_) => (Exit::Unavailable, "; check store.path"),
+            Trouble::Refused { .. } | Trouble::NotThere { .. } | Trouble::Local { .. } => (Exit::Unavailable, ""),
+            Trouble::BadInput { .. } => (Exit::Data, ""),
         };
-        Self::new(exit, trouble.to_string())
+        Self::new(exit, format!("{trouble}{remedy}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operators_trouble_has_the_exit_code_of_what_to_do_next() {
+        let what = |text: &str| text.to_owned();
+        for (trouble, exit) in [
+            (Trouble::Denied { what: what("x") }, Exit::Denied),
+            (Trouble::BrokerLost { what: what("x") }, Exit::Unavailable),
+            (Trouble::Refused { what: what("stream full") }, Exit::Unavailable),
+            (Trouble::Refused { what: what("message delete not permitted") }, Exit::Denied),
+            (Trouble::Store(ReadError::Missing), Exit::Unavailable),
+            (Trouble::NotThere { what: what("dead letter 7") }, Exit::Unavailable),
+            (Trouble::BadInput { what: what("x") }, Exit::Data),
+            (Trouble::Local { what: what("x") }, Exit::Unavailable),
+        ] {
+            assert_eq!(Failure::from(trouble.clone()).exit, exit, "{trouble}");
+        }
     }
 }

@@ -1,9 +1,14 @@
 //! The command line: verbs, exit codes, printing. Data goes to stdout, logs and progress to stderr.
 
 mod check;
+mod dlq;
 mod exit;
+mod explain;
 mod print;
+mod progress;
 mod provision;
+mod publish;
+mod reconcile;
 mod run;
 mod setup;
 mod status;
@@ -13,6 +18,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 pub use exit::{Exit, Failure};
+use print::redraw;
 pub use print::{note, out, print_json};
 pub use run::{Engine, engine};
 pub use setup::{Connected, connect, connect_as, load, sqlite_settings};
@@ -43,9 +49,21 @@ pub enum Verb {
     /// Make streams, consumers and the store as nats/ has them
     #[command(after_help = provision::EXAMPLES)]
     Provision(provision::ProvisionArgs),
+    /// Publish payment events, one body a line
+    #[command(after_help = publish::EXAMPLES)]
+    Publish(publish::PublishArgs),
     /// Ask a running worker what it does
     #[command(after_help = status::EXAMPLES)]
     Status(status::StatusArgs),
+    /// Dead letters: find them, look at them, send them again, throw them away
+    #[command(after_help = dlq::EXAMPLES)]
+    Dlq(dlq::DlqArgs),
+    /// Compare stream, store, outcome events, dead letters and the book with each other; changes nothing
+    #[command(after_help = reconcile::EXAMPLES)]
+    Reconcile(reconcile::ReconcileArgs),
+    /// Tell a payment's whole life
+    #[command(after_help = explain::EXAMPLES)]
+    Explain(explain::ExplainArgs),
 }
 
 impl Verb {
@@ -58,7 +76,88 @@ impl Verb {
             Self::Run(args) => run::run(global, args).await,
             Self::Check(args) => check::run(global, args).await,
             Self::Provision(args) => provision::run(global, args).await,
+            Self::Publish(args) => publish::run(global, args).await,
             Self::Status(args) => status::run(global, args).await,
+            Self::Dlq(args) => dlq::run(global, args).await,
+            Self::Reconcile(args) => reconcile::run(global, args).await,
+            Self::Explain(args) => explain::run(global, args).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser};
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    #[command(name = "acquit")]
+    struct Acquit {
+        #[command(flatten)]
+        global: Global,
+        #[command(subcommand)]
+        verb: Verb,
+    }
+
+    fn parses(line: &str) -> bool {
+        Acquit::try_parse_from(line.split_whitespace()).is_ok_and(|Acquit { global, verb: _ }| global.set.is_empty())
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed_and_lists_its_verbs_in_their_order() {
+        Acquit::command().debug_assert();
+        let verbs: Vec<_> = Acquit::command().get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+        assert_eq!(verbs, ["run", "check", "provision", "publish", "status", "dlq", "reconcile", "explain"]);
+    }
+
+    #[test]
+    fn every_verb_has_examples() {
+        for verb in Acquit::command().get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.starts_with("Examples:\n  acquit "), "{}", verb.get_name());
+        }
+    }
+
+    #[test]
+    fn nothing_is_redriven_or_discarded_without_a_choice_a_name_and_a_reason() {
+        for verb in ["redrive", "discard"] {
+            for good in ["17", "17 PAYMENTS.1.2", "--code AM05 --older-than 1h", "--all", "--payment-id P-1 --dry-run"]
+            {
+                assert!(parses(&format!("acquit dlq {verb} {good} --who me --why because")), "{verb} {good}");
+                assert!(!parses(&format!("acquit dlq {verb} {good} --who me")), "{verb} {good}");
+                assert!(!parses(&format!("acquit dlq {verb} {good} --why because")), "{verb} {good}");
+            }
+            for bad in ["", "17 --code AM05", "17 --all", "--all --code AM05", "--code XX99", "--older-than -1h"] {
+                assert!(!parses(&format!("acquit dlq {verb} {bad} --who me --why because")), "{verb} {bad}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_wrong_usage() {
+        for good in [
+            "acquit publish -",
+            "acquit publish f --window 8 --resume-from 3 --patience 1m --json",
+            "acquit dlq list --code AM05 --code FF01 --newer-than 90m --from 7 --limit 5",
+            "acquit dlq show PAYMENTS.1.2 --reveal",
+            "acquit reconcile --state s --most 0",
+            "acquit explain PAY-1",
+        ] {
+            assert!(parses(good), "{good}");
+        }
+        for bad in [
+            "acquit publish",
+            "acquit publish f --window 0",
+            "acquit publish f --resume-from 0",
+            "acquit publish f --patience soon",
+            "acquit dlq",
+            "acquit dlq show",
+            "acquit dlq list --payment-id a.b",
+            "acquit explain a.b",
+            "acquit explain",
+        ] {
+            assert!(!parses(bad), "{bad}");
         }
     }
 }

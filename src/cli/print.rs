@@ -14,6 +14,12 @@ pub fn note(line: &str) {
     drop(writeln!(std::io::stderr().lock(), "{line}"));
 }
 
+/// A line on stderr in place of the one drawn before, on a terminal; an empty one leaves it free.
+pub(super) fn redraw(line: &str) {
+    let mut stderr = std::io::stderr().lock();
+    drop(write!(stderr, "\r\x1b[2K{line}").and_then(|()| stderr.flush()));
+}
+
 /// One JSON value on stdout, on one line.
 pub fn print_json(value: &impl Serialize) {
     match serde_json::to_string(value) {

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use super::{Exit, Failure, Global};
 use crate::broker::{Broker, BrokerSettings, Credentials, Nats, Streams, Tls};
 use crate::config::{Config, Login, Sources};
-use crate::store::SqliteSettings;
+use crate::store::{Reader, SqliteSettings};
 
 /// How long a verb waits for its first connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -93,6 +93,18 @@ fn broker_settings(config: &Config, role: &str) -> Result<BrokerSettings, Failur
         ping_interval: broker.ping_interval,
         connect_timeout: CONNECT_TIMEOUT,
     })
+}
+
+/// Opens the store for reading, beside a running worker.
+pub(super) fn reader(config: &Config) -> Result<Reader, Failure> {
+    let path = &config.store.path;
+    Reader::open(path, config.store.busy_timeout)
+        .map_err(|e| Failure::new(Exit::Unavailable, format!("store {}: {e}; check store.path", path.display())))
+}
+
+/// The durable consumers of all lanes.
+pub(super) fn consumers(config: &Config) -> Vec<String> {
+    config.lanes.iter().map(|lane| lane.consumer.clone()).collect()
 }
 
 /// The store's settings; `create` where a missing one is to be made.
