@@ -238,6 +238,12 @@ impl<W: Wire> Hold<W> {
         self.answer(Bytes::from_static(b"+ACK")).await
     }
 
+    /// A sabotage for the negative controls: an end without a dead letter.
+    #[cfg(acquit_sabotage = "term_before_dead_letter")]
+    pub(super) async fn sabotage_term(&self) -> Result<(), AckUnknown> {
+        self.answer(Bytes::from_static(b"+TERM")).await
+    }
+
     async fn once(&self, payload: Bytes) -> Result<(), AckUnknown> {
         let deadline = self.deadline();
         self.consumer.clear(self.era, deadline).await.map_err(AckUnknown::from)?;

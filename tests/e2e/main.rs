@@ -6,6 +6,8 @@
 #![cfg(feature = "lab")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
+mod guards;
+mod kills;
 mod load;
 mod outages;
 mod process;

@@ -135,7 +135,8 @@ impl Site {
         path
     }
 
-    fn command(&self, role: Role, arguments: &[&str]) -> Command {
+    /// A verb, not started yet.
+    pub(crate) fn command(&self, role: Role, arguments: &[&str]) -> Command {
         let mut command = Command::new(program());
         command.arg("--config").arg(self.dir.path().join("acquit.toml")).args(arguments).current_dir(self.dir.path());
         // The worker refuses variables of its prefix that it does not know, and the tests have some.

@@ -1,0 +1,129 @@
+//! `kill -9` of the worker between any two effects, again and again, the next one starting while the broker still
+//! waits for the acknowledgements of the one before. `ACQUIT_TEST_SEED` repeats the counts of an earlier run.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use rusqlite::Connection;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::load::{ByCode, Load};
+use crate::site::{Role, Setup, Site};
+
+const KILLS: u64 = 20;
+
+/// How often an event comes to a step before the kill, at most.
+const EVENTS: u64 = 200;
+
+/// The same for groups, of which there are fewer.
+const GROUPS: u64 = 8;
+
+#[tokio::test]
+async fn workers_killed_with_a_delivery_in_hand_lose_and_double_nothing() {
+    kills("after-pull", EVENTS, mix()).await;
+}
+
+#[tokio::test]
+async fn workers_killed_before_a_commit_lose_and_double_nothing() {
+    kills("before-commit", GROUPS, mix()).await;
+}
+
+#[tokio::test]
+async fn workers_killed_after_a_commit_lose_and_double_nothing() {
+    kills("after-commit", GROUPS, mix()).await;
+}
+
+#[tokio::test]
+async fn workers_killed_before_an_outcome_event_lose_and_double_nothing() {
+    kills("before-outcome", EVENTS, mix()).await;
+}
+
+#[tokio::test]
+async fn workers_killed_before_an_acknowledgement_lose_and_double_nothing() {
+    kills("before-ack", EVENTS, mix()).await;
+}
+
+#[tokio::test]
+async fn workers_killed_between_a_dead_letter_and_the_end_of_its_original_lose_and_double_nothing() {
+    kills("before-term", EVENTS, Load::mixed(12, 750, 40).among(Load::unreadable("term", 2_250))).await;
+}
+
+/// Of everything: repeats, conflicts and dead letters are part of the broken ones.
+fn mix() -> Load {
+    Load::mixed(11, 3_000, 40)
+}
+
+async fn kills(step: &str, most: u64, load: Load) {
+    let seed = std::env::var("ACQUIT_TEST_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
+    let counts = counts(seed, most);
+    eprintln!("{step}: seed {seed}, killed at {counts:?}");
+    let site = Site::new(Setup { slots: 32, ..Setup::default() }).await;
+    site.publish(&load).await;
+    let mut waited_for = Vec::new();
+    for count in counts {
+        run_until_killed(&site, step, count).await;
+        waited_for.push(site.consumer().await.unwrap().num_ack_pending);
+    }
+    let worker = site.worker().await;
+    site.drained(&worker).await;
+    let deliveries = site.deliveries().await;
+    worker.stop().await;
+    reconciled(&site, &load).await;
+    paid_once(&site, load.expected.settled);
+    assert!(waited_for.iter().all(|events| *events > 0), "each kill leaves its event behind: {waited_for:?}");
+    assert!(deliveries >= load.expected.published + KILLS, "{deliveries}");
+}
+
+/// Random counts up to `most`, in pairs that add up: together they are always the same part of the load.
+fn counts(seed: u64, most: u64) -> Vec<u64> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let half = (0..KILLS / 2).map(|_| random.random_range(1..=most)).collect::<Vec<_>>();
+    let mut counts = half.iter().flat_map(|n| [*n, most + 1 - n]).collect::<Vec<_>>();
+    counts.shuffle(&mut random);
+    counts
+}
+
+async fn run_until_killed(site: &Site, step: &str, count: u64) {
+    let mut command = site.command(Role::Worker, &["run"]);
+    command.env("ACQUIT_LAB_KILL", format!("{step}:{count}")).stdin(Stdio::null());
+    let output = timeout(Duration::from_secs(20), command.output()).await;
+    let output = output.unwrap_or_else(|_| panic!("it never came to {step} the time {count}")).unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(9), "{step}:{count}: {}\n{log}", output.status);
+}
+
+/// What an operator sees: nothing differs, and every event has the end that it must have.
+async fn reconciled(site: &Site, load: &Load) {
+    let said = site.acquit(Role::Operator, &["reconcile", "--json"]).await;
+    let found: Value = serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {said:?}"));
+    assert_eq!(
+        (said.code, &found["clean"], &found["book_balanced"]),
+        (Some(0), &true.into(), &true.into()),
+        "{found:#}"
+    );
+    let e = &found["events"];
+    let by_code = |key: &str| serde_json::from_value::<ByCode>(e[key].clone()).unwrap();
+    assert_eq!(by_code("rejected_by_code"), load.rejected_by_code);
+    assert_eq!(by_code("dead_lettered_by_code"), load.dead_lettered_by_code);
+    site.balances(load.expected).await;
+}
+
+/// What the book says, asked without any code of ours: one transfer for each payment and each event, and no other.
+fn paid_once(site: &Site, settled: u64) {
+    let settled = i64::try_from(settled).unwrap();
+    let store = Connection::open(site.store()).unwrap();
+    let number = |sql: &str| store.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(number("SELECT count(*) FROM transfers"), settled, "transfers");
+    let payments = "FROM transfers t JOIN payments p ON p.id = t.payment AND p.state = 'settled' \
+                    AND p.minor = t.minor AND p.currency = t.currency";
+    assert_eq!(number(&format!("SELECT count(DISTINCT p.payment_id) {payments}")), settled, "payments");
+    assert_eq!(number(&format!("SELECT count(DISTINCT p.stream || '.' || p.sequence) {payments}")), settled, "events");
+    let unbalanced = "SELECT count(*) FROM (SELECT currency, sum(debits_posted) d, sum(credits_posted) c FROM accounts \
+                      GROUP BY currency) a WHERE d <> c OR d <> (SELECT sum(minor) FROM transfers t WHERE t.currency = a.currency)";
+    assert_eq!(number(unbalanced), 0, "currencies that do not balance");
+}
