@@ -1,6 +1,7 @@
 //! `kill -9` of the worker between any two effects, again and again, the next one starting while the broker still
-//! waits for the acknowledgements of the one before. `ACQUIT_TEST_SEED` repeats the counts of an earlier run.
+//! waits for the acknowledgements of the one before. `KILLS_SEED` repeats the counts of an earlier run.
 
+use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,9 +11,9 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rusqlite::Connection;
 use serde_json::Value;
-use tokio::time::timeout;
 
 use crate::load::{ByCode, Load};
+use crate::process::wait_until;
 use crate::site::{Role, Setup, Site};
 
 const KILLS: u64 = 20;
@@ -20,8 +21,10 @@ const KILLS: u64 = 20;
 /// How often an event comes to a step before the kill, at most.
 const EVENTS: u64 = 200;
 
-/// The same for groups, of which there are fewer.
+/// The same for groups, of which there are fewer: one has at most as many events as there are slots.
 const GROUPS: u64 = 8;
+
+const SLOTS: u16 = 32;
 
 #[tokio::test]
 async fn workers_killed_with_a_delivery_in_hand_lose_and_double_nothing() {
@@ -59,14 +62,16 @@ fn mix() -> Load {
 }
 
 async fn kills(step: &str, most: u64, load: Load) {
-    let seed = std::env::var("ACQUIT_TEST_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
+    let seed = std::env::var("KILLS_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
     let counts = counts(seed, most);
     eprintln!("{step}: seed {seed}, killed at {counts:?}");
-    let site = Site::new(Setup { slots: 32, ..Setup::default() }).await;
+    let site = Site::new(Setup { slots: SLOTS, ..Setup::default() }).await;
     site.publish(&load).await;
     let mut waited_for = Vec::new();
     for count in counts {
-        run_until_killed(&site, step, count).await;
+        if !run_until_killed(&site, step, count).await {
+            break;
+        }
         waited_for.push(site.consumer().await.unwrap().num_ack_pending);
     }
     let worker = site.worker().await;
@@ -75,6 +80,7 @@ async fn kills(step: &str, most: u64, load: Load) {
     worker.stop().await;
     reconciled(&site, &load).await;
     paid_once(&site, load.expected.settled);
+    assert_eq!(u64::try_from(waited_for.len()), Ok(KILLS), "the load was done before the last kill");
     assert!(waited_for.iter().all(|events| *events > 0), "each kill leaves its event behind: {waited_for:?}");
     assert!(deliveries >= load.expected.published + KILLS, "{deliveries}");
 }
@@ -88,13 +94,27 @@ fn counts(seed: u64, most: u64) -> Vec<u64> {
     counts
 }
 
-async fn run_until_killed(site: &Site, step: &str, count: u64) {
+/// False where every event had its end before.
+async fn run_until_killed(site: &Site, step: &str, count: u64) -> bool {
+    let log = site.folder("log").join("killed");
     let mut command = site.command(Role::Worker, &["run"]);
-    command.env("ACQUIT_LAB_KILL", format!("{step}:{count}")).stdin(Stdio::null());
-    let output = timeout(Duration::from_secs(20), command.output()).await;
-    let output = output.unwrap_or_else(|_| panic!("it never came to {step} the time {count}")).unwrap();
-    let log = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.signal(), Some(9), "{step}:{count}: {}\n{log}", output.status);
+    command.env("ACQUIT_LAB_KILL", format!("{step}:{count}"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
+    let mut child = command.spawn().expect("the program starts");
+    let done = wait_until("it is killed", Duration::from_secs(30), async || {
+        site.consumer().await.is_some_and(|info| info.num_pending == 0 && info.num_ack_pending == 0)
+    });
+    tokio::select! {
+        ended = child.wait() => {
+            let ended = ended.unwrap();
+            assert_eq!(ended.signal(), Some(9), "{step}:{count}: {ended}\n{}", std::fs::read_to_string(&log).unwrap());
+            true
+        }
+        () = done => {
+            child.kill().await.unwrap();
+            false
+        }
+    }
 }
 
 /// What an operator sees: nothing differs, and every event has the end that it must have.
