@@ -183,12 +183,6 @@ impl<W: Wire> Consumer<W> {
         facts.as_ref().map(|(facts, _)| facts.clone())
     }
 
-    /// Events not yet delivered, as last seen.
-    pub(crate) fn facts_pending(&self) -> u64 {
-        let facts = self.shared.facts.read().unwrap_or_else(PoisonError::into_inner);
-        facts.as_ref().map_or(0, |(facts, _)| facts.consumer.num_pending)
-    }
-
     /// What the hot path needs of the last verification.
     pub(crate) fn terms(&self) -> Option<Terms> {
         let facts = self.shared.facts.read().unwrap_or_else(PoisonError::into_inner);

@@ -58,16 +58,30 @@ pub(crate) struct Hold<W> {
     answered: Mutex<Instant>,
 }
 
-/// One hand-over of an event.
+/// One hand-over of an event. Small, because it moves with every step of the event's way.
 pub(crate) struct Delivery<W> {
     pub(super) hold: Arc<Hold<W>>,
+    what: Box<What>,
+}
+
+/// What was handed over.
+struct What {
     event: EventId,
     subject: Subject,
+    tokens: Option<(SchemeName, OrderKey)>,
     headers: Option<HeaderMap>,
     payload: Bytes,
     requested_at: Timestamp,
     delivered: u64,
+    pending: u64,
     received: Instant,
+}
+
+/// The scheme and order key in the subject `<a>.<b>.<scheme>.<order key>`.
+fn tokens(subject: &str) -> Option<(SchemeName, OrderKey)> {
+    let mut tokens = subject.split('.').skip(2);
+    let (scheme, key) = (tokens.next()?, tokens.next()?);
+    Some((SchemeName::parse(scheme).ok()?, OrderKey::parse(key).ok()?))
 }
 
 /// The fields of an acknowledgement subject, versions 1 and 2.
@@ -76,6 +90,7 @@ struct AckSubject {
     stream_seq: u64,
     consumer_seq: u64,
     nanos: i64,
+    pending: u64,
 }
 
 fn parse_ack_subject(reply: &str) -> Option<AckSubject> {
@@ -92,6 +107,7 @@ fn parse_ack_subject(reply: &str) -> Option<AckSubject> {
         stream_seq: number(first.checked_add(1)?)?,
         consumer_seq: number(first.checked_add(2)?)?,
         nanos: i64::try_from(number(first.checked_add(3)?)?).ok()?,
+        pending: number(first.checked_add(4)?)?,
     })
 }
 
@@ -115,71 +131,76 @@ impl<W: Wire> Delivery<W> {
             ack_wait: terms.ack_wait,
             answered: Mutex::new(received),
         };
-        Some(Self {
-            hold: Arc::new(hold),
+        let what = What {
             event: EventId {
                 stream: consumer.stream().clone(),
                 created_ms: terms.created_ms,
                 sequence: ack.stream_seq,
             },
+            tokens: tokens(&message.subject),
             subject: message.subject,
             headers: message.headers,
             payload: message.payload,
             requested_at: Timestamp::from_nanosecond(i128::from(ack.nanos)).ok()?,
             delivered: ack.delivered,
+            pending: ack.pending,
             received,
-        })
+        };
+        Some(Self { hold: Arc::new(hold), what: Box::new(what) })
     }
 
     pub(crate) fn event(&self) -> &EventId {
-        &self.event
+        &self.what.event
     }
 
     pub(crate) fn subject(&self) -> &str {
-        &self.subject
+        &self.what.subject
     }
 
     pub(crate) fn payload(&self) -> &Bytes {
-        &self.payload
+        &self.what.payload
     }
 
     pub(super) fn headers(&self) -> Option<&HeaderMap> {
-        self.headers.as_ref()
+        self.what.headers.as_ref()
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str)
+        self.what.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str)
     }
 
     pub(crate) fn requested_at(&self) -> Timestamp {
-        self.requested_at
+        self.what.requested_at
     }
 
     /// Which delivery of the event this is, as the broker counts.
     pub(crate) fn delivered(&self) -> u64 {
-        self.delivered
+        self.what.delivered
+    }
+
+    /// Events the consumer had not delivered yet when this one was.
+    pub(crate) fn pending(&self) -> u64 {
+        self.what.pending
     }
 
     pub(crate) fn received(&self) -> Instant {
-        self.received
+        self.what.received
     }
 
     pub(crate) fn hold(&self) -> &Arc<Hold<W>> {
         &self.hold
     }
 
-    /// The scheme and order key in the subject `<a>.<b>.<scheme>.<order key>`.
-    pub(crate) fn subject_tokens(&self) -> Option<(SchemeName, OrderKey)> {
-        let mut tokens = self.subject.split('.').skip(2);
-        let (scheme, key) = (tokens.next()?, tokens.next()?);
-        Some((SchemeName::parse(scheme).ok()?, OrderKey::parse(key).ok()?))
+    /// The scheme and order key in its subject, where both are well formed.
+    pub(crate) fn subject_tokens(&self) -> Option<&(SchemeName, OrderKey)> {
+        self.what.tokens.as_ref()
     }
 
     /// Says that the event is done. Takes the proof that its outcome is durable and announced.
     ///
     /// Sent again until `ack_wait` after the last answered beat; a late acknowledgement is safe, the work is done.
     pub(crate) async fn acknowledge(self, proof: Announced) -> Result<(), AckUnknown> {
-        if proof.event() != &self.event {
+        if proof.event() != &self.what.event {
             return Err(AckUnknown::OtherEvent);
         }
         self.hold.answer(Bytes::from_static(b"+ACK")).await

@@ -10,6 +10,7 @@ mod cheats;
 mod connection;
 mod consumer;
 mod delivery;
+mod outcome;
 mod publish;
 mod pull;
 mod request;

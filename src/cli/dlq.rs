@@ -118,7 +118,6 @@ struct Target {
     /// Sequences, subjects, or events as <stream>.<created ms>.<sequence>
     #[arg(
         value_name = "WHICH",
-        required_unless_present_any = ["codes", "older_than", "newer_than", "stream", "payment_id", "all"],
         conflicts_with_all = ["codes", "older_than", "newer_than", "stream", "payment_id", "all"],
     )]
     which: Vec<String>,
@@ -167,6 +166,22 @@ struct DiscardArgs {
     deed: Deed,
 }
 
+impl Target {
+    /// No choice is not taken for all of them.
+    fn is_chosen(&self) -> Result<(), Failure> {
+        let Filters { codes, older_than, newer_than, stream, payment_id } = &self.filters;
+        let filtered = !codes.is_empty()
+            || older_than.is_some()
+            || newer_than.is_some()
+            || stream.is_some()
+            || payment_id.is_some();
+        if filtered || self.all || !self.which.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::new(Exit::Usage, "name dead letters, give a filter such as --code, or say --all"))
+    }
+}
+
 fn parse_code(text: &str) -> Result<Code, String> {
     Code::parse(text).ok_or_else(|| "no code of Acquit; `acquit dlq list` counts those that there are".to_owned())
 }
@@ -204,6 +219,7 @@ async fn run_show(global: &Global, args: ShowArgs) -> Result<Exit, Failure> {
 }
 
 async fn run_redrive(global: &Global, args: RedriveArgs) -> Result<Exit, Failure> {
+    args.target.is_chosen()?;
     let mandate = mandate(&args.deed)?;
     let Connected { config, broker } = connect(global, "dlq").await?;
     let options = RedriveOptions {
@@ -232,6 +248,7 @@ async fn run_redrive(global: &Global, args: RedriveArgs) -> Result<Exit, Failure
 }
 
 async fn run_discard(global: &Global, args: DiscardArgs) -> Result<Exit, Failure> {
+    args.target.is_chosen()?;
     let mandate = mandate(&args.deed)?;
     let Connected { config: _, broker } = connect(global, "dlq").await?;
     let selection = selection(&broker, args.target).await?;
@@ -294,6 +311,23 @@ async fn selection(broker: &Broker<Nats>, target: Target) -> Result<Selection, F
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_choice_is_not_taken_for_all_of_them() {
+        let filters = Filters { codes: vec![], older_than: None, newer_than: None, stream: None, payment_id: None };
+        let target = Target { which: vec![], filters: filters.clone(), all: false };
+        assert_eq!(target.is_chosen().map_err(|e| e.exit), Err(Exit::Usage));
+        let code = Filters { codes: vec![Code::AM05], ..filters.clone() };
+        let age = Filters { newer_than: Some(Duration::ZERO), ..filters.clone() };
+        for chosen in [
+            Target { all: true, ..target.clone() },
+            Target { which: vec!["7".into()], ..target.clone() },
+            Target { filters: code, ..target.clone() },
+            Target { filters: age, ..target.clone() },
+        ] {
+            assert!(chosen.is_chosen().is_ok(), "{chosen:?}");
+        }
+    }
 
     #[test]
     fn ages_are_counted_back_from_now() {

@@ -27,7 +27,7 @@ pub use setup::{Connected, connect, connect_as, load, sqlite_settings};
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// Configuration file; without it ./acquit.toml, where there is one
-    #[arg(long, global = true, value_name = "FILE", env = "ACQUIT_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = crate::config::FILE_VARIABLE)]
     pub config: Option<PathBuf>,
     /// Set one key of the configuration, as in --set store.path=/data/acquit.db; may be repeated
     #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_redriven_or_discarded_without_a_choice_a_name_and_a_reason() {
+    fn nothing_is_redriven_or_discarded_without_a_name_and_a_reason_or_by_two_choices() {
         for verb in ["redrive", "discard"] {
             for good in ["17", "17 PAYMENTS.1.2", "--code AM05 --older-than 1h", "--all", "--payment-id P-1 --dry-run"]
             {
@@ -128,7 +128,7 @@ mod tests {
                 assert!(!parses(&format!("acquit dlq {verb} {good} --who me")), "{verb} {good}");
                 assert!(!parses(&format!("acquit dlq {verb} {good} --why because")), "{verb} {good}");
             }
-            for bad in ["", "17 --code AM05", "17 --all", "--all --code AM05", "--code XX99", "--older-than -1h"] {
+            for bad in ["17 --code AM05", "17 --all", "--all --code AM05", "--code XX99", "--older-than -1h"] {
                 assert!(!parses(&format!("acquit dlq {verb} {bad} --who me --why because")), "{verb} {bad}");
             }
         }

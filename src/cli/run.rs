@@ -41,6 +41,7 @@ pub struct Engine {
     process: Arc<Process>,
     broker: Broker<Nats>,
     log: std::path::PathBuf,
+    metrics: Option<Exposition>,
 }
 
 pub(super) async fn run(global: &Global, _args: RunArgs) -> Result<Exit, Failure> {
@@ -88,9 +89,11 @@ pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engi
     let worker = Worker::new(broker.clone(), store.clone(), config.lanes.clone())
         .guard(guard)
         .name(&name)
+        .suspect_marker(config.store.path.clone())
         .poison_starts(config.store.poison_starts);
     let about = About {
         worker: name,
+        pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION"),
         store: config.store.path.display().to_string(),
         store_id: store_id.to_string(),
@@ -100,10 +103,10 @@ pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engi
             .collect(),
     };
     let listen = config.ops.listen;
-    let ops = Ops::start(listen, about, worker.status(), metrics)
+    let ops = Ops::start(listen, about, worker.status(), metrics.clone())
         .map_err(|e| Failure::new(Exit::Unavailable, format!("ops.listen {listen}: {e}; choose another port")))?;
     let log = config.store.path.with_file_name(log_name(&config.store.path));
-    Ok(Engine { worker, store, ops, process, broker, log })
+    Ok(Engine { worker, store, ops, process, broker, log, metrics })
 }
 
 fn log_name(path: &std::path::Path) -> String {
@@ -140,8 +143,8 @@ impl Engine {
 
     /// Works until `shutdown` is ready and everything in hand is done with.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Drained {
-        let Self { worker, store, ops, process, broker, log } = self;
-        let watch = tokio::spawn(watch(process, broker, log));
+        let Self { worker, store, ops, process, broker, log, metrics } = self;
+        let watch = tokio::spawn(watch(process, broker, log, metrics));
         let drained = worker.run(shutdown).await;
         watch.abort();
         store.stop().await;
@@ -150,8 +153,8 @@ impl Engine {
     }
 }
 
-/// Keeps the process's own gauges: the connection and the size of the write-ahead log.
-async fn watch(process: Arc<Process>, broker: Broker<Nats>, log: std::path::PathBuf) {
+/// Keeps the process's own gauges: the connection and the size of the write-ahead log; and the histograms small.
+async fn watch(process: Arc<Process>, broker: Broker<Nats>, log: std::path::PathBuf, metrics: Option<Exposition>) {
     let mut link = broker.link();
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     let mut epoch = link.borrow().epoch;
@@ -161,6 +164,9 @@ async fn watch(process: Arc<Process>, broker: Broker<Nats>, log: std::path::Path
         process.connected.set(f64::from(u8::from(now.connected)));
         process.reconnects.increment(now.epoch.saturating_sub(epoch));
         epoch = now.epoch;
+        if let Some(metrics) = &metrics {
+            metrics.upkeep();
+        }
         let bytes = tokio::fs::metadata(&log).await.map_or(0, |m| m.len());
         process.log_bytes.set(f64::from(u32::try_from(bytes >> 10).unwrap_or(u32::MAX)) * 1024.0);
         tokio::select! {

@@ -98,7 +98,7 @@ fn broker_settings(config: &Config, role: &str) -> Result<BrokerSettings, Failur
 /// Opens the store for reading, beside a running worker.
 pub(super) fn reader(config: &Config) -> Result<Reader, Failure> {
     let path = &config.store.path;
-    Reader::open(path, config.store.busy_timeout)
+    Reader::open(path, Duration::from_secs(2))
         .map_err(|e| Failure::new(Exit::Unavailable, format!("store {}: {e}; check store.path", path.display())))
 }
 

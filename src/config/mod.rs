@@ -34,6 +34,9 @@ pub use sections::{BookSettings, LogFormat, LogSettings, OpsSettings, StoreSetti
 /// The file that is read when none is named and it is there.
 pub const DEFAULT_FILE: &str = "acquit.toml";
 
+/// The variable that names the file.
+pub const FILE_VARIABLE: &str = "ACQUIT_CONFIG";
+
 /// Where configuration comes from. The caller reads the environment and the command line.
 #[derive(Debug, Default)]
 pub struct Sources {

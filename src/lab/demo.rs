@@ -3,7 +3,6 @@
 
 mod account;
 mod outage;
-mod stage;
 mod watch;
 
 use std::io::IsTerminal as _;
@@ -16,11 +15,11 @@ use tokio::sync::oneshot;
 
 use super::load::{Generator, GeneratorSettings};
 use super::report::report;
+use super::stage::Stage;
 use super::{print, view::View};
 use crate::cli::{Exit, Failure, Global, engine, print_json};
 use crate::operate::publish::{PublishOptions, Published, publish};
 use crate::telemetry;
-use stage::Stage;
 use watch::Watcher;
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -56,7 +55,7 @@ pub(super) async fn run(global: &Global, args: DemoArgs) -> Result<Exit, Failure
     let total = u64::try_from(bodies.len()).unwrap_or(u64::MAX);
     let metrics = telemetry::record_metrics().map_err(|e| Failure::new(Exit::Bug, e.to_string()))?;
     let mut view = View::new(std::io::stderr().is_terminal());
-    let stage = Stage::set(args.in_flight).await?;
+    let stage = Stage::set("demo", args.in_flight, 0).await?;
     view.note(&format!("nats-server {} in {}", stage.broker_version(), stage.dir().display()));
     let engine = engine(&stage.config, Some(metrics)).await?;
     let status = engine.status();

@@ -1,11 +1,13 @@
 //! The laboratory: real servers for the demo and the tests, load, faults. Not in the production build.
 
+pub mod bench;
 pub mod demo;
 mod kill;
 pub mod load;
 pub mod print;
 pub mod report;
 pub mod servers;
+mod stage;
 pub mod view;
 
 use clap::Subcommand;
@@ -20,6 +22,9 @@ pub enum Verb {
     /// Show payments settled once each on a real broker, through an outage of settlement
     #[command(after_help = demo::EXAMPLES)]
     Demo(demo::DemoArgs),
+    /// Measure a worker process on a full stream: payments a second, memory, processor time
+    #[command(after_help = bench::EXAMPLES)]
+    Bench(bench::BenchArgs),
 }
 
 impl Verb {
@@ -30,6 +35,7 @@ impl Verb {
     pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
         match self {
             Self::Demo(args) => demo::run(global, args).await,
+            Self::Bench(args) => bench::run(global, args).await,
         }
     }
 }

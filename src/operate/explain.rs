@@ -185,22 +185,24 @@ impl Standing {
     pub fn next(self) -> &'static str {
         match self {
             Self::Unseen => {
-                "The store never saw this payment id: no event of it was delivered to a worker yet, or its body could not be read."
+                "The store never saw this payment id: no event of it was delivered to a worker yet, or \
+                 its body could not be read."
             }
             Self::EventsOnly => {
-                "Nothing more by itself: its events are ended; a corrected event with the same payment id is judged anew."
+                "Nothing more by itself: its events are ended; a corrected event with the same payment id is judged \
+                 anew."
             }
             Self::Open => {
                 "The event is delivered again until the payment is final; it is tried again when the gate is open."
             }
             Self::InDoubt => {
-                "The rail is asked what became of the attempt until it says; nothing is sent under another key before that."
+                "The rail is asked what became of the attempt until it says; nothing is sent under another key \
+                 before that."
             }
-            Self::Held => {
-                "A person decides: the rail neither credited nor returned it (unknown list, unknown resolve)."
-            }
+            Self::Held => "A person decides: the rail neither credited nor returned it.",
             Self::Freed => {
-                "Nothing more by itself: nothing reached a rail; redrive the dead letter or publish a corrected event."
+                "Nothing more by itself: nothing reached a rail; redrive the dead letter or publish a \
+                 corrected event."
             }
             Self::Settled => "Nothing: it is final; further events with the same content are answered as duplicates.",
             Self::Rejected => {

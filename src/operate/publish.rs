@@ -6,7 +6,6 @@ mod address;
 mod lines;
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -135,7 +134,7 @@ pub async fn publish<W: Wire>(
                 }
                 Some(Ok(line)) => {
                     last_read = line.number;
-                    let address = addresses.of(&line.body);
+                    let address = addresses.of(&line.body, line.number);
                     window.push(one(broker, line, address, options.patience));
                 }
                 Some(Err(why)) => {
@@ -147,7 +146,7 @@ pub async fn publish<W: Wire>(
         }
         let Some(done) = window.next().await else { break };
         tally.take(done);
-        if tally.counts.lines % PROGRESS_EVERY == 0 {
+        if tally.counts.lines.is_multiple_of(PROGRESS_EVERY) {
             progress(tally.now());
         }
     }
@@ -174,17 +173,18 @@ impl Tally {
         counts.lines = counts.lines.saturating_add(1);
         match done {
             Ok(Done { scheme, duplicate }) => {
+                // Looked up before it is inserted: a key is made once per scheme, not once per line.
                 if !counts.by_scheme.contains_key(scheme.as_str()) {
                     counts.by_scheme.insert(scheme.as_str().to_owned(), SchemeCount::default());
                 }
-                let mine = counts.by_scheme.get_mut(scheme.as_str());
+                let Some(mine) = counts.by_scheme.get_mut(scheme.as_str()) else { return };
                 let add = |count: &mut u64| *count = count.saturating_add(1);
                 if duplicate {
                     add(&mut counts.duplicates);
-                    mine.map(|of| add(&mut of.duplicates));
+                    add(&mut mine.duplicates);
                 } else {
                     add(&mut counts.published);
-                    mine.map(|of| add(&mut of.published));
+                    add(&mut mine.published);
                 }
             }
             Err(failed) => {
@@ -203,29 +203,22 @@ impl Tally {
 }
 
 /// Publishes one line, again and again under the same id until it is confirmed, refused, or patience ends.
-fn one<W: Wire>(
-    broker: &Broker<W>,
-    line: Line,
-    address: Address,
-    patience: Duration,
-) -> impl Future<Output = Result<Done, Failed>> + '_ {
-    async move {
-        let Address { subject, message_id, scheme } = address;
-        let give_up = Instant::now().checked_add(patience);
-        let mut pause = Duration::from_millis(50);
-        loop {
-            let stream = &broker.streams().payments;
-            let error = match broker.publish_confirmed(&subject, &message_id, &[], line.body.clone(), stream).await {
-                Ok((_, duplicate)) => return Ok(Done { scheme, duplicate }),
-                Err(error) => error,
-            };
-            let late = give_up.is_some_and(|end| Instant::now() >= end);
-            if late || !passes(&error) || is_denied(broker, &error, &subject) {
-                return Err(Failed { line: line.number, why: Trouble::of_publish(broker, &subject, &error) });
-            }
-            sleep(pause).await;
-            pause = pause.saturating_mul(2).min(Duration::from_secs(1));
+async fn one<W: Wire>(broker: &Broker<W>, line: Line, address: Address, patience: Duration) -> Result<Done, Failed> {
+    let Address { subject, message_id, scheme } = address;
+    let give_up = Instant::now().checked_add(patience);
+    let mut pause = Duration::from_millis(50);
+    loop {
+        let stream = &broker.streams().payments;
+        let error = match broker.publish_confirmed(&subject, &message_id, &[], line.body.clone(), stream).await {
+            Ok((_, duplicate)) => return Ok(Done { scheme, duplicate }),
+            Err(error) => error,
+        };
+        let late = give_up.is_some_and(|end| Instant::now() >= end);
+        if late || !passes(&error) || is_denied(broker, &error, &subject) {
+            return Err(Failed { line: line.number, why: Trouble::of_publish(broker, &subject, &error) });
         }
+        sleep(pause).await;
+        pause = pause.saturating_mul(2).min(Duration::from_secs(1));
     }
 }
 

@@ -1,13 +1,14 @@
 //! Reconciliation: what was asked for (the payments stream), what was done (the store and its book), what was told
 //! (outcome events) and what was taken out (dead letters), each against the others.
 //!
-//! The order of reading makes it safe beside running workers. First the consumers' ack floors: what is acknowledged then
-//! had its record, its outcome event and its dead letter before. Then the streams, each up to its end at that moment.
+//! The order of reading makes it safe beside running workers. First the consumers' ack floors: what is acknowledged
+//! then had its record, its outcome event and its dead letter Then the streams, each up to its end at that moment.
 //! The store last: whatever the streams tell, the store knew before. What lies above the floors is held, not missing.
 
 mod compare;
 mod differ;
 mod money;
+mod questions;
 mod read;
 mod scratch;
 mod text;
@@ -141,10 +142,7 @@ pub async fn reconcile<W: Wire>(
     let mut floors = Vec::new();
     for consumer in &options.consumers {
         let info = broker.consumer_info(streams.payments.as_str(), consumer).await;
-        floors.push(info.map_err(|error| match Trouble::of_api(broker, error) {
-            Trouble::NotThere { .. } => Trouble::NotThere { what: format!("consumer {consumer}") },
-            other => other,
-        })?);
+        floors.push(info.map_err(|e| Trouble::of_api(broker, e).naming(|| format!("consumer {consumer}")))?);
     }
     let mut cuts = Vec::new();
     for (role, name) in [

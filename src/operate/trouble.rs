@@ -59,6 +59,11 @@ impl Trouble {
         }
     }
 
+    /// Says what is not there in the caller's words.
+    pub(super) fn naming(self, what: impl FnOnce() -> String) -> Self {
+        if matches!(self, Self::NotThere { .. }) { Self::NotThere { what: what() } } else { self }
+    }
+
     /// The same for a publication on `subject`.
     pub(crate) fn of_publish<W: Wire>(broker: &Broker<W>, subject: &str, error: &PublishError) -> Self {
         match error {
@@ -79,5 +84,31 @@ pub(super) fn denied<W: Wire>(broker: &Broker<W>, cause: WireError, subject: &st
         WireError::NoResponders | WireError::Disconnected | WireError::Busy => return None,
     }
     let what = broker.link().borrow().denied.clone()?;
-    what.contains(subject).then_some(Trouble::Denied { what })
+    concerns(&what, subject).then_some(Trouble::Denied { what })
+}
+
+/// Whether a denial explains that a request on `subject` has no answer. Only the last denial is known, so that of many
+/// publications under way one speaks for all on subjects of its kind; without its inbox no request is answered.
+fn concerns(denial: &str, subject: &str) -> bool {
+    let mut tokens = subject.splitn(3, '.');
+    let kind = match (tokens.next(), tokens.next()) {
+        (Some("payments"), Some(word)) => format!("\"payments.{word}."),
+        (_, _) => subject.to_owned(),
+    };
+    denial.contains(&kind) || denial.contains("Subscription to")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denial_speaks_for_its_own_kind_of_subject() {
+        let denial = r#"Permissions Violation for Publish to "payments.requested.book.k1""#;
+        assert!(concerns(denial, "payments.requested.sct.k2"));
+        assert!(!concerns(denial, "payments.audit.redrive.PAYMENTS.1.2.1"));
+        assert!(!concerns(denial, "$JS.API.STREAM.INFO.PAYMENTS"));
+        assert!(concerns(r#"Permissions Violation for Publish to "$JS.API.STREAM.INFO.P""#, "$JS.API.STREAM.INFO.P"));
+        assert!(concerns(r#"Permissions Violation for Subscription to "_INBOX.x.r.*""#, "$JS.API.STREAM.INFO.P"));
+    }
 }

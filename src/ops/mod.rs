@@ -16,6 +16,8 @@ use crate::worker::{LaneStatus, StatusHandle};
 pub struct About {
     /// The worker's name, as in `Acquit-Worker`.
     pub worker: String,
+    /// Its process.
+    pub pid: u32,
     /// The program's version.
     pub version: &'static str,
     /// The store's file.

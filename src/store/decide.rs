@@ -46,7 +46,6 @@ struct Group<'a> {
     book: Book<'a>,
     notes: Vec<(PaymentId, Note)>,
     high_water: BTreeMap<(StreamName, i64), u64>,
-    probe: bool,
 }
 
 impl<'a> Group<'a> {
@@ -69,7 +68,6 @@ impl<'a> Group<'a> {
             book: Book::new(&terms.policy, rows.accounts, rows.next_account),
             notes: Vec::new(),
             high_water: BTreeMap::new(),
-            probe: false,
         }
     }
 
@@ -80,10 +78,6 @@ impl<'a> Group<'a> {
             Ask::Resume { with, finding, longest } => self.resume(*with, finding, *longest),
             Ask::Condemn { origin, why, payment } => self.condemn(origin, why, *payment),
             Ask::Start { event } => self.start(event),
-            Ask::Probe => {
-                self.probe = true;
-                Verdict::Written
-            }
         }
     }
 
@@ -359,7 +353,6 @@ impl<'a> Group<'a> {
             notes: self.notes,
             starts: self.starts_changed.into_iter().collect(),
             high_water: self.high_water.into_iter().map(|((stream, created), top)| (stream, created, top)).collect(),
-            probe: self.probe,
             ..Changes::default()
         };
         let mut events = self.events;

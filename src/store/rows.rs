@@ -294,8 +294,6 @@ pub struct Changes {
     pub starts: Vec<(EventId, Option<StartRow>)>,
     /// The highest sequence with a recorded end, per stream.
     pub high_water: Vec<(StreamName, i64, u64)>,
-    /// Proves that a write goes through.
-    pub probe: bool,
 }
 
 impl Changes {
@@ -311,7 +309,6 @@ impl Changes {
             && self.notes.is_empty()
             && self.starts.is_empty()
             && self.high_water.is_empty()
-            && !self.probe
     }
 }
 

@@ -169,8 +169,7 @@ impl Sqlite {
                 }
             };
         }
-        let now = (self.settings.now)();
-        let written = save::save(connection, &mut self.memory, changes, now)
+        let written = save::save(connection, &mut self.memory, changes)
             .and_then(|()| connection.execute_batch("COMMIT").map_err(Fault::Sql));
         match written {
             Ok(()) => {

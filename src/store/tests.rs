@@ -4,6 +4,5 @@ mod book;
 mod faults;
 mod harness;
 mod history;
-mod measure;
 mod rail;
 mod reading;

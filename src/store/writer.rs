@@ -178,20 +178,12 @@ impl Store {
         self.ask(|reply| Body::Start { event, reply }).await
     }
 
-    /// One small durable write: whether the store takes writes.
-    ///
-    /// # Errors
-    /// [`StoreLost`].
-    pub(crate) async fn probe(&self) -> Result<(), StoreLost> {
-        self.ask(|reply| Body::Probe { reply }).await
-    }
-
     /// Ends the writer after what is queued; returns when the backend is closed.
     pub async fn stop(self) {
         let (reply, stopped) = oneshot::channel();
         if self.requests.send(Request::new(Body::Stop { reply })).await.is_ok() {
             // An error means that it had ended before.
-            let _ = stopped.await;
+            stopped.await.ok();
         }
     }
 

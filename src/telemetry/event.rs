@@ -96,6 +96,7 @@ pub(crate) enum Flow<'a> {
     DeadLettered { lane: &'a str, event: &'a str, code: &'static str, reason: &'a str },
     HandedBack { lane: &'a str, event: &'a str, why: &'a str, delay: Duration },
     NewerContract { lane: &'a str, version: u32 },
+    HandlerCrashed { lane: &'a str, event: &'a str, starts: u32 },
     HandlerPanicked { lane: &'a str, event: &'a str, starts: u32 },
     AckUnknown { lane: &'a str, event: &'a str, detail: &'a str },
     Unknown { lane: &'a str, payment: &'a str },
@@ -124,6 +125,9 @@ impl Flow<'_> {
             }
             Self::NewerContract { lane, version } => {
                 error!(lane, version, "an event names a newer contract than this worker reads; start a newer worker");
+            }
+            Self::HandlerCrashed { lane, event, starts } => {
+                error!(lane, event, starts, "the last process ended while it read this event alone");
             }
             Self::HandlerPanicked { lane, event, starts } => {
                 error!(lane, event, starts, "handling this event panicked; please report it as a bug of Acquit");

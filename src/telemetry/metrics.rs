@@ -1,13 +1,15 @@
 //! The metrics: every name with its help, its labels and its buckets, in one place. Handles are looked up once per
 //! lane; each series starts at zero so that a rate over the first event is right.
 
+mod help;
+
 use std::time::Duration;
 
-use metrics::{
-    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
-};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use crate::domain::Code;
+
+pub(super) use help::describe;
 
 /// Upper bounds of every duration histogram, in seconds.
 pub(super) const SECONDS: [f64; 19] = [
@@ -292,7 +294,35 @@ pub(crate) const BREAKER_STATES: [&str; 4] = ["closed", "open", "half_open", "ra
 /// The breakers of a lane as metric labels.
 pub(crate) const BREAKERS: [&str; 3] = ["settlement", "outcomes", "dead_letters"];
 
+/// Why a pull may end in an error, as metric labels.
+const PULL_ERRORS: [&str; 10] = [
+    "send",
+    "silent",
+    "consumer_deleted",
+    "leadership_change",
+    "server_shutdown",
+    "limit",
+    "terminated",
+    "pinned",
+    "no_responders",
+    "unknown_status",
+];
+
+/// The changes a breaker makes by itself, from and to.
+const CHANGES: [(&str, &str); 7] = [
+    ("closed", "open"),
+    ("open", "half_open"),
+    ("half_open", "open"),
+    ("half_open", "ramping"),
+    ("half_open", "closed"),
+    ("ramping", "open"),
+    ("ramping", "closed"),
+];
+
 fn zero_lane(lane: &str) {
+    for reason in PULL_ERRORS {
+        counter!("acquit_pull_errors_total", "lane" => lane.to_owned(), "reason" => reason).increment(0);
+    }
     for code in Code::ALL {
         for name in ["acquit_validation_failures_total", "acquit_dead_letters_total"] {
             counter!(name, "lane" => lane.to_owned(), "reason" => code.as_str()).increment(0);
@@ -303,6 +333,11 @@ fn zero_lane(lane: &str) {
         counter!("acquit_paused_seconds_total", "lane" => lane.to_owned(), "reason" => why.name()).increment(0);
     }
     for breaker in BREAKERS {
+        for (from, to) in CHANGES {
+            counter!("acquit_breaker_transitions_total", "lane" => lane.to_owned(), "breaker" => breaker,
+                "from" => from, "to" => to)
+            .increment(0);
+        }
         for result in ["ok", "fail"] {
             counter!("acquit_breaker_calls_total", "lane" => lane.to_owned(), "breaker" => breaker, "result" => result)
                 .increment(0);
@@ -342,69 +377,3 @@ impl Process {
         gauge!("acquit_durability_shortfall", "reason" => reason).set(f64::from(u8::from(is)));
     }
 }
-
-/// Says what every metric means.
-pub(super) fn describe() {
-    for (name, help) in COUNTERS {
-        describe_counter!(*name, *help);
-    }
-    for (name, help) in GAUGES {
-        describe_gauge!(*name, *help);
-    }
-    for (name, help) in HISTOGRAMS {
-        describe_histogram!(*name, *help);
-    }
-    gauge!("acquit_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-}
-
-const COUNTERS: &[(&str, &str)] = &[
-    ("acquit_messages_received_total", "Deliveries taken from the broker."),
-    ("acquit_messages_finished_total", "Deliveries that came to an end, by how."),
-    ("acquit_validation_failures_total", "Events that broke a rule, by the leading code."),
-    ("acquit_settlement_requests_total", "Calls of the settlement route, by what became of them."),
-    ("acquit_acks_total", "Acknowledgements sent, by kind and whether the broker confirmed them."),
-    ("acquit_retries_total", "Deliveries handed back or tried again, by reason."),
-    ("acquit_dead_letters_total", "Dead letters confirmed, by code."),
-    ("acquit_dead_letter_publish_failures_total", "Dead letters that got no confirmation."),
-    ("acquit_breaker_transitions_total", "Changes of a breaker's state."),
-    ("acquit_breaker_calls_total", "Calls a breaker saw, by result; refusals count as ok."),
-    ("acquit_paused_seconds_total", "Seconds without pulls, by reason."),
-    ("acquit_nats_reconnects_total", "Connections to NATS after the first."),
-    ("acquit_pull_errors_total", "Pull requests that ended in an error, by reason."),
-];
-
-const GAUGES: &[(&str, &str)] = &[
-    ("acquit_build_info", "1, labelled with the version."),
-    ("acquit_messages_in_flight", "Events held."),
-    ("acquit_in_flight_limit", "Events that may be held."),
-    ("acquit_settlement_unknown", "Payments whose rail has not said what became of them."),
-    ("acquit_breaker_state", "1 for the state a breaker is in."),
-    ("acquit_pulls_paused", "1 where this reason keeps the lane from pulling."),
-    ("acquit_consumer_pending_messages", "Events not yet delivered, from consumer info."),
-    ("acquit_consumer_ack_pending_messages", "Events delivered and not acknowledged, from consumer info."),
-    (
-        "acquit_consumer_redelivered_messages",
-        "Events delivered more than once and not acknowledged, from consumer info.",
-    ),
-    ("acquit_last_delivery_timestamp_seconds", "Unix time of the last delivery."),
-    ("acquit_last_settlement_timestamp_seconds", "Unix time of the last settled payment."),
-    ("acquit_nats_connected", "1 while connected."),
-    ("acquit_pulls_outstanding", "Pull requests open at the server."),
-    ("acquit_store_log_bytes", "Size of the store's write-ahead log."),
-    (
-        "acquit_scaling_pressure",
-        "Backlog per free slot; 0 while the gate is shut, so that an outage does not scale out.",
-    ),
-    ("acquit_oldest_unacked_age_seconds", "Age of the oldest event that is not acknowledged."),
-    ("acquit_durability_shortfall", "1 where the set-up falls short of production durability, by reason."),
-];
-
-const HISTOGRAMS: &[(&str, &str)] = &[
-    (AGE, "From publishing to delivery."),
-    ("acquit_processing_duration_seconds", "From delivery to the end, by outcome."),
-    ("acquit_validation_duration_seconds", "Decoding and judging one event."),
-    ("acquit_settlement_duration_seconds", "One call of the settlement route."),
-    ("acquit_ack_duration_seconds", "From sending an acknowledgement to the broker's confirmation."),
-    ("acquit_store_commit_duration_seconds", "One group commit."),
-    (GROUP, "Requests in one group commit."),
-];

@@ -33,6 +33,12 @@ pub enum SetUpError {
 pub struct Exposition(PrometheusHandle);
 
 impl Exposition {
+    /// Folds what histograms have collected into their buckets. Without it they would grow until the next scrape, and
+    /// nobody may scrape.
+    pub fn upkeep(&self) {
+        self.0.run_upkeep();
+    }
+
     /// The metrics in Prometheus's text format.
     #[must_use]
     pub fn render(&self) -> String {
@@ -47,7 +53,10 @@ impl Exposition {
 /// When the level cannot be read or a subscriber is there already.
 pub fn log_to_stderr(format: LogFormat, level: &str) -> Result<(), SetUpError> {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_new(level).map_err(|error| SetUpError::Filter(error.to_string()))?;
+    // What libraries say of themselves is for whoever looks for it.
+    let others = if matches!(level, "info" | "warn") { "warn" } else { level };
+    let filter = EnvFilter::try_new(format!("{others},acquit={level}"))
+        .map_err(|error| SetUpError::Filter(error.to_string()))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let done = match format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),

@@ -3,7 +3,6 @@
 
 /// A place between two effects, where a crash must cost nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(not(feature = "lab"), expect(dead_code, reason = "only the laboratory reads which step it is"))]
 pub(crate) enum Step {
     /// A delivery is in hand, nothing is done with it.
     AfterPull,

@@ -13,6 +13,7 @@ use super::event::Event;
 use super::gate::Gates;
 use super::keepalive::Keepalive;
 use super::lane::Lane;
+use super::poison::PoisonGuard;
 use super::slots::{Parked, Slots};
 use super::tries::Histories;
 use crate::broker::{AckUnknown, Broker, Consumer, Delivery, Wire};
@@ -53,16 +54,21 @@ pub(super) struct Context<W: Wire, R> {
     pub(super) keepalive: Arc<Keepalive<W>>,
     pub(super) metrics: Arc<LaneMetrics>,
     pub(super) poison_starts: u32,
+    pub(super) poison: PoisonGuard,
     /// Cancelled when pulls end: what waits for the gate is handed back.
     pub(super) stop: CancellationToken,
     pub(super) newer_contract: AtomicU32,
     pub(super) tally: Tally,
     pub(super) pulls_outstanding: AtomicU32,
+    /// Events not yet delivered, as last heard.
+    pub(super) pending: AtomicU64,
     pub(super) oldest_unacked_ms: AtomicI64,
     /// Set where the subscription is to be made anew.
     pub(super) rebuild: AtomicBool,
     pub(super) first_pull: Mutex<Option<Instant>>,
     pub(super) trouble: Mutex<Option<String>>,
+    /// The server's words where it denies the pulls: a denied pull is never answered.
+    denied_pull: Mutex<Option<String>>,
     pub(super) began: Instant,
     /// Cancelled when the grace time is over: what is still in hand is dropped un-acknowledged.
     pub(super) cut: CancellationToken,
@@ -82,12 +88,14 @@ pub(super) struct Parts<W: Wire, R> {
     pub(super) gates: Arc<Gates>,
     pub(super) metrics: Arc<LaneMetrics>,
     pub(super) poison_starts: u32,
+    pub(super) poison: PoisonGuard,
     pub(super) stop: CancellationToken,
 }
 
 impl<W: Wire, R> Context<W, R> {
     pub(super) fn new(parts: Parts<W, R>) -> Arc<Self> {
-        let Parts { lane, worker, broker, store, rail, decode, guard, gates, metrics, poison_starts, stop } = parts;
+        let Parts { lane, worker, broker, store, rail, decode, guard, gates, metrics, poison_starts, poison, stop } =
+            parts;
         metrics.in_flight_limit.set(f64::from(lane.limits.slots));
         Arc::new(Self {
             consumer: broker.bind(&lane.consumer),
@@ -98,10 +106,12 @@ impl<W: Wire, R> Context<W, R> {
             newer_contract: AtomicU32::new(0),
             tally: Tally::default(),
             pulls_outstanding: AtomicU32::new(0),
+            pending: AtomicU64::new(0),
             oldest_unacked_ms: AtomicI64::new(0),
             rebuild: AtomicBool::new(false),
             first_pull: Mutex::new(None),
             trouble: Mutex::new(None),
+            denied_pull: Mutex::new(None),
             began: Instant::now(),
             cut: CancellationToken::new(),
             last_delivery: Mutex::new(Instant::now()),
@@ -116,6 +126,7 @@ impl<W: Wire, R> Context<W, R> {
             gates,
             metrics,
             poison_starts,
+            poison,
             stop,
         })
     }
@@ -152,6 +163,7 @@ impl<W: Wire, R> Context<W, R> {
         self.tally.received.fetch_add(1, Ordering::Relaxed);
         *self.last_delivery.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         let now = Timestamp::now();
+        self.pending.store(delivery.pending(), Ordering::Relaxed);
         let age = Duration::try_from(now.duration_since(delivery.requested_at())).unwrap_or_default();
         self.metrics.received(delivery.delivered() <= 1, age, unix_seconds(now));
     }
@@ -193,9 +205,29 @@ impl<W: Wire, R> Context<W, R> {
         Duration::from_millis(u64::try_from(self.oldest_unacked_ms.load(Ordering::Relaxed)).unwrap_or(0))
     }
 
-    /// Connected, the consumer verified, the clocks agreeing. A shut breaker is no reason not to be ready.
+    /// Notes that a pull without any answer was one that the server denies, if it has said so.
+    pub(super) fn note_denied_pull(&self) {
+        let pull = format!("CONSUMER.MSG.NEXT.{}.{}", self.consumer.stream(), self.consumer.name());
+        let denied = self.broker.link().borrow().denied.clone();
+        if let Some(words) = denied.filter(|words| words.contains(&pull)) {
+            *self.denied_pull.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);
+        }
+    }
+
+    /// Notes that the server answers pulls.
+    pub(super) fn pull_is_served(&self) {
+        *self.denied_pull.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The server's words where it denies the pulls.
+    pub(super) fn denied_pull(&self) -> Option<String> {
+        self.denied_pull.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Connected, the consumer verified, pulls allowed, the clocks agreeing. A shut breaker is no reason not to be ready.
     pub(super) fn is_ready(&self) -> bool {
         self.consumer.is_verified()
+            && self.denied_pull().is_none()
             && ![Paused::Broker, Paused::Clock, Paused::Drain].into_iter().any(|why| self.gates.is_held(why))
     }
 

@@ -89,7 +89,7 @@ impl<W: Wire> Event<Received, W> {
     /// Reads identity and content.
     pub(super) fn decode(self, decoder: &dyn Decode) -> Result<Event<Read, W>, Event<Unreadable, W>> {
         let Self { state: Received, held } = self;
-        let Some((scheme, order_key)) = held.subject_tokens() else {
+        let Some((scheme, order_key)) = held.subject_tokens().cloned() else {
             return Err(Event { state: bad_subject(), held });
         };
         let header = |name: &str| held.header(name);
@@ -119,7 +119,8 @@ impl<W: Wire> Event<Received, W> {
 /// What the store keeps about an event. Made in this file only: the origin of another event would join that event's
 /// proof to this delivery.
 fn origin<W: Wire>(held: &Delivery<W>, lane: &LaneName, history: Vec<Note>) -> Origin {
-    let (scheme, order_key) = held.subject_tokens().unwrap_or_else(|| (SchemeName::unread(), OrderKey::unread()));
+    let (scheme, order_key) =
+        held.subject_tokens().cloned().unwrap_or_else(|| (SchemeName::unread(), OrderKey::unread()));
     Origin {
         event: held.event().clone(),
         scheme,

@@ -155,16 +155,17 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
     fn take(&mut self, pulled: Pulled<W>, stopping: bool) {
         match pulled {
             Pulled::Delivery(delivery) => {
-                self.refusals = 0;
+                self.served();
                 self.start(delivery);
             }
             Pulled::Late(delivery) => self.return_late(delivery),
             Pulled::Ended { unused, how } => {
                 self.ctx.slots.give_back(unused);
                 match how {
-                    Ended::Normally => self.refusals = 0,
+                    Ended::Normally => self.served(),
                     Ended::Silent => {
                         self.ctx.consumer.doubt();
+                        self.ctx.note_denied_pull();
                         self.back_off("silent", "no word until two seconds past its time");
                     }
                     Ended::Refused(refusal, words) => {
@@ -189,7 +190,7 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
         let kept = ctx.keepalive.keep(delivery.hold());
         let (id, received) = (delivery.event().clone(), delivery.received());
         self.tasks.spawn(async move {
-            let own = AssertUnwindSafe(own(Arc::clone(&ctx), delivery)).catch_unwind();
+            let own = Box::pin(AssertUnwindSafe(own(Arc::clone(&ctx), delivery)).catch_unwind());
             let owned = tokio::select! {
                 owned = own => owned,
                 // The grace time is over. A settlement under way goes on in the store's writer or its own task.
@@ -221,6 +222,14 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
         });
     }
 
+    /// The server serves this lane's pulls.
+    fn served(&mut self) {
+        if self.refusals > 0 {
+            self.refusals = 0;
+            self.ctx.pull_is_served();
+        }
+    }
+
     /// Doubles the wait before the next pull, from 50 ms to 5 s: never a hot loop.
     fn back_off(&mut self, reason: &'static str, detail: &str) {
         self.refusals = self.refusals.saturating_add(1);
@@ -242,5 +251,5 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
 pub(super) fn drain<W: Wire, R>(ctx: &Context<W, R>) {
     ctx.stop.cancel();
     ctx.gates.hold(Paused::Drain, true);
-    Life::Draining { lane: ctx.name(), held: ctx.slots.used(), grace: ctx.lane.limits.grace }.emit();
+    Life::Draining { lane: ctx.name(), held: ctx.held(), grace: ctx.lane.limits.grace }.emit();
 }

@@ -10,6 +10,7 @@ mod flow;
 mod gate;
 mod keepalive;
 mod lane;
+mod poison;
 mod process;
 mod rail;
 mod slots;
@@ -19,6 +20,7 @@ mod tries;
 
 use std::future::Future;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,11 +33,12 @@ use crate::intake::{Contract, Decode};
 use crate::rails::{NoRail, Rail};
 use crate::resilience::BreakerPolicy;
 use crate::store::Store;
-use crate::telemetry::Life;
 use crate::telemetry::metrics::LaneMetrics;
+use crate::telemetry::{Flow, Life};
 use context::{Context, Parts};
 use flow::PullLoop;
 use gate::Gates;
+use poison::PoisonGuard;
 use supervise::Supervisor;
 
 pub use lane::{Lane, Limits};
@@ -86,6 +89,7 @@ pub struct Worker<R: Rail = NoRail> {
     guard: Arc<dyn Guard>,
     name: String,
     poison_starts: u32,
+    marker: Option<PathBuf>,
     status: StatusHandle,
 }
 
@@ -102,6 +106,7 @@ impl Worker<NoRail> {
             guard: Arc::new(NoGuard),
             name: "acquit".to_owned(),
             poison_starts: 5,
+            marker: None,
             status: StatusHandle::default(),
         }
     }
@@ -120,6 +125,7 @@ impl<R: Rail> Worker<R> {
             guard: self.guard,
             name: self.name,
             poison_starts: self.poison_starts,
+            marker: self.marker,
             status: self.status,
         }
     }
@@ -149,6 +155,14 @@ impl<R: Rail> Worker<R> {
     #[must_use]
     pub fn poison_starts(mut self, starts: u32) -> Self {
         self.poison_starts = starts.max(1);
+        self
+    }
+
+    /// A file beside the store in which an event that has come often is named while it is read alone, so that a
+    /// crash of the process finds its culprit. Without it only panics are counted.
+    #[must_use]
+    pub fn suspect_marker(mut self, path: PathBuf) -> Self {
+        self.marker = Some(path);
         self
     }
 
@@ -201,6 +215,7 @@ impl<R: Rail> Worker<R> {
         let stream = self.broker.streams().payments.as_str();
         let metrics = Arc::new(LaneMetrics::new(lane.name.as_str(), stream, &lane.consumer));
         let limit = NonZeroU32::new(u32::from(lane.limits.slots)).unwrap_or(NonZeroU32::MIN);
+        let lane_marker = format!("suspect-{}", lane.name);
         let publishing = BreakerPolicy::publishing();
         let gates = Gates::new(lane.name.as_str(), &lane.breaker, &publishing, limit, Arc::clone(&metrics));
         Context::new(Parts {
@@ -214,6 +229,7 @@ impl<R: Rail> Worker<R> {
             gates,
             metrics,
             poison_starts: self.poison_starts,
+            poison: PoisonGuard::new(self.marker.as_ref().map(|path| path.with_extension(&lane_marker))),
             stop: stop.clone(),
         })
     }
@@ -221,6 +237,7 @@ impl<R: Rail> Worker<R> {
 
 /// One lane: supervisor, beats and pull loop, then the drain. Gives how many events were still in hand at the end.
 async fn run_lane<W: Wire, R: Rail>(ctx: Arc<Context<W, R>>) -> u64 {
+    count_culprit(&ctx).await;
     let tasks = TaskTracker::new();
     let mut aside = JoinSet::new();
     aside.spawn(Supervisor::new(Arc::clone(&ctx)).run());
@@ -249,4 +266,13 @@ async fn run_lane<W: Wire, R: Rail>(ctx: Arc<Context<W, R>>) -> u64 {
     tasks.wait().await;
     aside.shutdown().await;
     cut_off
+}
+
+/// Counts the event that ended the last process, if one did.
+async fn count_culprit<W: Wire, R: Rail>(ctx: &Context<W, R>) {
+    let Some(event) = ctx.poison.culprit() else { return };
+    // A store that does not serve now leaves this one crash uncounted; the event comes again.
+    let starts = ctx.store.start_of(event.clone()).await.unwrap_or(0);
+    ctx.histories.started(&event, starts);
+    Flow::HandlerCrashed { lane: ctx.name(), event: &event.to_string(), starts }.emit();
 }

@@ -33,9 +33,12 @@ pub(super) async fn own<W: Wire, R: Rail>(ctx: Arc<Context<W, R>>, delivery: Del
     #[cfg(acquit_sabotage = "ack_before_commit")]
     drop(event.hold().sabotage_ack().await);
     let began = Instant::now();
-    match event.decode(ctx.decode.as_ref()) {
-        Ok(read) => {
-            let judged = read.judge(&ctx.lane.rules, Timestamp::now());
+    let read = {
+        let _reading = ctx.poison.enter(event.id(), event.delivery().delivered()).await;
+        event.decode(ctx.decode.as_ref()).map(|read| read.judge(&ctx.lane.rules, Timestamp::now()))
+    };
+    match read {
+        Ok(judged) => {
             ctx.metrics.judged(began.elapsed());
             settle(&ctx, judged).await
         }

@@ -92,7 +92,7 @@ impl Drop for Slot {
         self.slots.held_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
         let free = self.slots.free.fetch_add(1, Ordering::AcqRel).saturating_add(1);
         // A wake-up for every event would cost more than the pull; all-free catches what the threshold misses.
-        if free % self.slots.worthwhile() == 0 || free == self.slots.limit {
+        if free.is_multiple_of(self.slots.worthwhile()) || free == self.slots.limit {
             self.slots.freed.notify_one();
         }
     }

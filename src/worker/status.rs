@@ -71,6 +71,8 @@ pub struct LaneStatus {
     pub handed_back: u64,
     /// Left without an answer.
     pub abandoned: u64,
+    /// Milliseconds since the lane's start.
+    pub up_ms: u64,
     /// Milliseconds from the lane's start to its first pull.
     pub first_pull_ms: Option<u64>,
 }
@@ -125,7 +127,7 @@ impl<W: Wire, R: Rail> Look for Context<W, R> {
             stream: self.consumer.stream().to_string(),
             consumer: self.consumer.name().to_owned(),
             ready: self.is_ready(),
-            trouble: trouble.or(denied),
+            trouble: trouble.or_else(|| self.denied_pull()).or(denied),
             gate,
             gate_reason,
             breakers: Breakers {
@@ -141,7 +143,7 @@ impl<W: Wire, R: Rail> Look for Context<W, R> {
             slots: self.slots.limit(),
             parked: self.parked.count(),
             parked_limit: self.lane.limits.parked,
-            pending: facts.as_ref().map_or(0, |f| f.consumer.num_pending),
+            pending: self.pending.load(Ordering::Relaxed),
             ack_pending: facts.as_ref().map_or(0, |f| f.consumer.num_ack_pending),
             oldest_unacked_s: self.oldest_age().as_secs_f64(),
             oldest_unacked_critical: !max_age.is_zero() && self.oldest_age() >= max_age / 4,
@@ -153,7 +155,8 @@ impl<W: Wire, R: Rail> Look for Context<W, R> {
             dead_lettered: count(&self.tally.dead_lettered),
             handed_back: count(&self.tally.handed_back),
             abandoned: count(&self.tally.abandoned),
-            first_pull_ms: first.map(|at| u64::try_from(at.duration_since(self.began).as_millis()).unwrap_or(u64::MAX)),
+            up_ms: millis(self.began.elapsed()),
+            first_pull_ms: first.map(|at| millis(at.duration_since(self.began))),
         }
     }
 }
@@ -170,4 +173,8 @@ impl<W: Wire, R> Context<W, R> {
         drained.abandoned = drained.abandoned.saturating_add(count(&tally.abandoned));
         drained.returned_at_stop = drained.returned_at_stop.saturating_add(count(&tally.returned_at_stop));
     }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

@@ -99,6 +99,7 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
         ctx.set_trouble(None);
         ctx.gates.hold(Paused::Broker, false);
         self.clock(facts);
+        ctx.pending.store(facts.consumer.num_pending, Ordering::Relaxed);
         ctx.metrics.pending.set(gauge(facts.consumer.num_pending));
         ctx.metrics.ack_pending.set(gauge(facts.consumer.num_ack_pending));
         ctx.metrics.redelivered.set(gauge(facts.consumer.num_redelivered));
@@ -112,7 +113,7 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
         ctx.gates.hold(Paused::Broker, true);
         ctx.restart_quiet();
         // Said at the first failure and then once in a while, not at each try.
-        if self.failures % 16 == 0 {
+        if self.failures.is_multiple_of(16) {
             Link::ConsumerMissing { lane: ctx.name(), detail }.emit();
         }
         ctx.set_trouble(Some(detail.to_owned()));
@@ -218,7 +219,7 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
             ctx.restart_quiet();
         }
         let free = ctx.slots.free().max(1);
-        let pending = ctx.consumer.facts_pending();
+        let pending = ctx.pending.load(Ordering::Relaxed);
         let pressure = if shut.is_some() { 0.0 } else { gauge(pending) / f64::from(free) };
         ctx.metrics.scaling_pressure.set(pressure);
     }

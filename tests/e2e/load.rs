@@ -84,10 +84,15 @@ impl Load {
     fn of(settings: GeneratorSettings) -> Self {
         let mut load = Self::default();
         let mut seen = HashSet::new();
-        for event in Generator::new(settings) {
+        for mut event in Generator::new(settings) {
+            // A file holds one body a line, so none ends with one.
+            if let Some(line) = event.body.strip_suffix(b"\n") {
+                event.body = event.body.slice_ref(line);
+            }
             let e = &mut load.expected;
-            // The recommended message id is made of payment id and body, for unreadable bodies of the body alone.
-            if !seen.insert(event.body.clone()) {
+            assert!(!event.body.contains(&b'\n'), "a body is a line");
+            // The recommended message id is made of payment id and body; lines that cannot be read stay apart.
+            if event.payment_id.is_some() && !seen.insert(event.body.clone()) {
                 e.swallowed += 1;
                 load.bodies.push(event.body);
                 continue;

@@ -1,15 +1,23 @@
 //! The whole from outside: a real nats-server, the real binary, a file for a store. Each test leaves a reconciliation
 //! that finds nothing.
 //!
-//! `ACQUIT_TEST_BIN` names another build of the binary to be tested, such as a sabotaged one. The worker is always a
-//! process of its own: it can be killed, stopped and starved like one.
+//! `ACQUIT_TEST_BIN` names another build of the binary to be tested, such as a sabotaged one. The worker is a process
+//! of its own: it can be killed, stopped and starved like one.
 #![cfg(feature = "lab")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
+mod brokers;
+mod content;
+mod dates;
+mod dead_letters;
 mod guards;
 mod kills;
 mod load;
+mod operations;
 mod outages;
 mod process;
+mod recreated;
+mod sample;
 mod site;
 mod stops;
+mod stores;

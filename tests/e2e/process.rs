@@ -102,6 +102,11 @@ impl Worker {
         self.child.id().expect("it runs")
     }
 
+    /// Where its operations HTTP listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.ops
+    }
+
     /// The first log line with this message.
     pub(crate) fn said(&self, message: &str) -> Option<Value> {
         let log = self.log.lock().unwrap();
@@ -196,4 +201,9 @@ impl Worker {
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
+}
+
+/// Lets time go by where time is what is tested, such as a process that is stopped.
+pub(crate) async fn passes(span: Duration) {
+    tokio::time::sleep(span).await;
 }

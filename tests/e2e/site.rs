@@ -1,20 +1,24 @@
 //! Everything a worker needs, in a temporary folder: a server, streams, a configuration, a store.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 use std::time::Duration;
 
 use acquit::broker::{Broker, BrokerSettings, ConsumerInfo, Credentials, Nats, Streams, Tls};
 use acquit::domain::StreamName;
 use acquit::lab::servers::{NatsOptions, NatsServer};
-use acquit::operate::publish::{PublishOptions, from_memory};
-use acquit::operate::reconcile::{ReconcileOptions, Reconciliation};
+use acquit::operate::publish::{Addresses, PublishOptions};
 use bytes::Bytes;
 use rusqlite::Connection;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::task::JoinHandle;
 
 use crate::load::{Expected, Load};
 use crate::process::{Worker, program, wait_until};
@@ -26,7 +30,7 @@ static SERVERS: Semaphore = Semaphore::const_new(2);
 pub(crate) const ACK_WAIT: Duration = Duration::from_secs(1);
 /// How long a pull stays open.
 pub(crate) const EXPIRES: Duration = Duration::from_secs(1);
-pub(crate) const CONSUMER: &str = "acquit-payments";
+const CONSUMER: &str = "acquit-payments";
 
 /// What differs from test to test.
 #[derive(Debug, Clone)]
@@ -84,6 +88,62 @@ pub(crate) struct Said {
     pub(crate) code: Option<i32>,
     pub(crate) out: String,
     pub(crate) err: String,
+}
+
+impl Said {
+    fn of(output: std::io::Result<Output>) -> Self {
+        let output = output.expect("the program starts");
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// The one JSON object it printed.
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> T {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// What `acquit publish --json` says.
+#[derive(Debug, Deserialize)]
+struct Published {
+    published: u64,
+    duplicates: u64,
+}
+
+/// What `acquit reconcile --json` says.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Reconciled {
+    pub(crate) clean: bool,
+    pub(crate) conserved: bool,
+    pub(crate) book_balanced: bool,
+    pub(crate) differences: Vec<Value>,
+    pub(crate) events: Events,
+}
+
+/// Its events.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Events {
+    pub(crate) published: u64,
+    pub(crate) settled: u64,
+    pub(crate) rejected: u64,
+    pub(crate) dead_lettered: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) held: BTreeMap<String, u64>,
+    pub(crate) dead_lettered_by_code: BTreeMap<String, u64>,
+    pub(crate) records_without_event: u64,
+}
+
+impl Events {
+    pub(crate) fn held(&self) -> u64 {
+        self.held.values().sum()
+    }
+}
+
+/// Every line has its PubAck.
+fn confirmed(said: Said, expected: Expected) {
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let Published { published, duplicates } = said.json();
+    assert_eq!((published, duplicates), (expected.published, expected.swallowed));
 }
 
 /// A server, provisioned, with a configuration and a store beside it.
@@ -154,9 +214,7 @@ impl Site {
 
     /// Runs a verb to its end.
     pub(crate) async fn acquit(&self, role: Role, arguments: &[&str]) -> Said {
-        let output = self.command(role, arguments).output().await.expect("the program starts");
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+        Said::of(self.command(role, arguments).output().await)
     }
 
     /// Provisions, once more perhaps; what is there stays.
@@ -173,16 +231,23 @@ impl Site {
 
     /// Publishes, and every event has its PubAck.
     pub(crate) async fn publish(&self, load: &Load) {
-        let source = from_memory(load.bodies.clone());
-        let options = PublishOptions::built_in().unwrap();
-        let done = acquit::operate::publish::publish(&self.broker, source, &options, |_| {}).await.unwrap();
-        assert_eq!((done.published, done.duplicates), (load.expected.published, load.expected.swallowed));
+        confirmed(self.publishing(load).await.unwrap(), load.expected);
+    }
+
+    /// Publishes beside the test, with the verb's patience for a broker that is away.
+    pub(crate) fn publishing(&self, load: &Load) -> JoinHandle<Said> {
+        let file = self.dir.path().join(format!("{}.jsonl", uuid::Uuid::new_v4()));
+        let mut lines = load.bodies.join(&b'\n');
+        lines.push(b'\n');
+        std::fs::write(&file, lines).unwrap();
+        let mut command = self.command(Role::Publisher, &["publish", "--json"]);
+        tokio::spawn(async move { Said::of(command.arg(file).output().await) })
     }
 
     /// Publishes one body under a message id of one's own.
-    pub(crate) async fn publish_as(&self, scheme: &str, id: &str, body: &Bytes) {
+    pub(crate) async fn publish_as(&self, id: &str, body: &Bytes) {
         let stream = &self.broker.streams().payments;
-        let subject = format!("payments.requested.{scheme}.k");
+        let subject = Addresses::new(&PublishOptions::built_in().unwrap().schemes).of(body, 1).subject;
         let (_, duplicate) = self.broker.publish_confirmed(&subject, id, &[], body.clone(), stream).await.unwrap();
         assert!(!duplicate, "{id}");
     }
@@ -190,6 +255,11 @@ impl Site {
     /// The lane's consumer, where the server answers.
     pub(crate) async fn consumer(&self) -> Option<ConsumerInfo> {
         self.broker.consumer_info("PAYMENTS", CONSUMER).await.ok()
+    }
+
+    /// Deletes the lane's consumer.
+    pub(crate) async fn remove_consumer(&self) {
+        self.broker.api(&format!("CONSUMER.DELETE.PAYMENTS.{CONSUMER}"), &Value::Null).await.unwrap();
     }
 
     /// Deliveries so far, repeated ones included.
@@ -211,27 +281,28 @@ impl Site {
         .await;
     }
 
-    /// Reconciles while nothing runs.
-    pub(crate) async fn reconcile(&self) -> Reconciliation {
-        let store = acquit::store::Reader::open(&self.store(), Duration::from_secs(2)).unwrap();
-        let options = ReconcileOptions { state_file: None, consumers: vec![CONSUMER.to_owned()], most: 20 };
-        acquit::operate::reconcile::reconcile(&self.broker, &store, &options, |_| {}).await.unwrap()
+    /// Reconciles: nothing is lost, doubled or different, and the book balances.
+    pub(crate) async fn reconciled(&self) -> Events {
+        let said = self.acquit(Role::Operator, &["reconcile", "--json"]).await;
+        let found: Reconciled = said.json();
+        let Reconciled { clean, conserved, book_balanced, differences, events } = &found;
+        assert!(said.code == Some(0) && *clean && *conserved && *book_balanced && differences.is_empty(), "{found:#?}");
+        assert!(events.published > 0 || events.records_without_event > 0, "it looked at nothing");
+        found.events
     }
 
-    /// Nothing is lost, doubled or different, the book balances, and the counts are as expected.
+    /// Reconciles, and every event has the end that it should have.
     pub(crate) async fn balances(&self, expected: Expected) {
-        let found = self.reconcile().await;
-        assert!(found.clean(), "{found:#?}");
-        let e = &found.events;
+        let found = self.reconciled().await;
         let counts = Expected {
-            published: e.published,
-            settled: e.settled,
-            rejected: e.rejected,
-            dead_lettered: e.dead_lettered,
-            duplicates: e.duplicates,
+            published: found.published,
+            settled: found.settled,
+            rejected: found.rejected,
+            dead_lettered: found.dead_lettered,
+            duplicates: found.duplicates,
             swallowed: expected.swallowed,
         };
-        assert_eq!((counts, e.held.total()), (expected, 0), "{found:#?}");
+        assert_eq!((counts, found.held()), (expected, 0), "{found:#?}");
     }
 
     /// One message count of a stream.
@@ -287,7 +358,7 @@ pub(crate) fn accounts() -> String {
 
 fn secrets() -> Vec<(String, String)> {
     let users = Role::ALL.map(Role::user).into_iter().chain(["sys"]);
-    users.map(|u| (format!("NATS_{}_PASSWORD", u.to_uppercase()), format!("\"secret-{u}\""))).collect()
+    users.map(|u| (format!("NATS_{}_PASSWORD", u.to_uppercase()), format!("secret-{u}"))).collect()
 }
 
 async fn connect(server: &NatsServer, secured: bool) -> Broker<Nats> {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::stage::Stage;
 use crate::cli::{Exit, Failure};
 use crate::domain::{Code, Currency, Decimal};
 use crate::lab::report::{BreakerReport, Held, MoneyLine, Report};
+use crate::lab::stage::Stage;
 use crate::operate::publish::Published;
 use crate::operate::reconcile::{ReconcileOptions, Reconciliation, Sums, reconcile};
 use crate::worker::LaneStatus;

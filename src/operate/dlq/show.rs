@@ -24,7 +24,7 @@ pub enum Which {
 pub struct Shown {
     /// What it is.
     pub letter: Letter,
-    /// All its headers.
+    /// All its headers, by name.
     pub headers: Vec<(String, String)>,
     /// SHA-256 of its body, in hex.
     pub body_sha256: String,
@@ -70,8 +70,11 @@ pub async fn show<W: Wire>(broker: &Broker<W>, which: &Which, reveal: bool) -> R
     let letter = letter(&message)?;
     let redrive = read_last(broker, &Action::Redrive.subject(letter.token(), "*")).await?;
     let redriven = read_last(broker, &Action::Redriven.subject(letter.token(), "*")).await?;
+    // The client keeps headers in no order.
+    let mut headers = message.headers.clone();
+    headers.sort();
     Ok(Shown {
-        headers: message.headers.clone(),
+        headers,
         body_sha256: sha256_hex(&message.payload),
         body: view(&message.payload, reveal),
         letter,
@@ -87,14 +90,11 @@ pub(super) async fn fetch<W: Wire>(broker: &Broker<W>, which: &Which) -> Result<
         Which::Subject(text) if text.starts_with("payments.dead.") => broker.last_on(stream, text).await,
         Which::Subject(tail) => broker.last_on(stream, &format!("payments.dead.{tail}")).await,
     };
-    found.map_err(|error| match Trouble::of_api(broker, error) {
-        Trouble::NotThere { .. } => Trouble::NotThere {
-            what: match which {
-                Which::Sequence(sequence) => format!("dead letter {sequence}"),
-                Which::Subject(subject) => format!("dead letter {subject}"),
-            },
-        },
-        other => other,
+    found.map_err(|error| {
+        Trouble::of_api(broker, error).naming(|| match which {
+            Which::Sequence(sequence) => format!("dead letter {sequence}"),
+            Which::Subject(subject) => format!("dead letter {subject}"),
+        })
     })
 }
 

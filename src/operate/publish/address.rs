@@ -12,8 +12,9 @@ use crate::operate::audit::hex;
 pub struct Address {
     /// `payments.requested.<scheme>.<order-key>`.
     pub subject: String,
-    /// `<payment_id>:<16 hex digits>`, or `unread:<16 hex digits>`: a repeat is swallowed by the broker, another body
-    /// under the same payment id is not.
+    /// `<payment_id>:<16 hex digits>`: a repeat is swallowed by the broker, another body under the same id is not.
+    /// `unread:<16 hex digits>:<line>` where there is no payment id: only the same line of another run is a repeat,
+    /// because what cannot be read cannot be told to be the same payment, and each of them must be accounted for.
     pub message_id: String,
     /// The subject's scheme.
     pub scheme: SchemeName,
@@ -40,15 +41,15 @@ impl Addresses {
         Self { schemes: schemes.to_vec(), fallback, unread: OrderKey::unread() }
     }
 
-    /// The address of a body. Pure.
+    /// The address of the body in line `line`. Pure.
     #[must_use]
-    pub fn of(&self, body: &[u8]) -> Address {
+    pub fn of(&self, body: &[u8], line: u64) -> Address {
         let hash = first_16(body);
         let raw = Raw { scheme: &self.fallback, order_key: &self.unread, header: &|_| None, body };
         let Ok(decoded) = Contract.decode(raw) else {
             return Address {
                 subject: subject(&self.fallback, &self.unread.to_string()),
-                message_id: format!("unread:{hash}"),
+                message_id: format!("unread:{hash}:{line}"),
                 scheme: self.fallback.clone(),
             };
         };
@@ -103,7 +104,7 @@ mod tests {
     }
 
     fn of(body: &str) -> Address {
-        addresses().of(body.as_bytes())
+        addresses().of(body.as_bytes(), 7)
     }
 
     #[test]
@@ -119,11 +120,11 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_goes_to_the_unread_key_under_its_hash() {
+    fn what_cannot_be_read_goes_to_the_unread_key_under_its_hash_and_line() {
         for body in ["", "{", "[]", r#"{"payment_id":7}"#, r#"{"scheme":"sct"}"#, r#"{"payment_id":"a b"}"#] {
             let address = of(body);
             assert_eq!(address.subject, "payments.requested.book.unread", "{body}");
-            assert_eq!(address.message_id, format!("unread:{}", first_16(body.as_bytes())));
+            assert_eq!(address.message_id, format!("unread:{}:7", first_16(body.as_bytes())));
         }
     }
 
@@ -143,12 +144,12 @@ mod tests {
     fn another_body_of_the_same_payment_has_another_message_id() {
         let (one, two) = (of(r#"{"payment_id":"P","purpose":"A"}"#), of(r#"{"payment_id":"P","purpose":"B"}"#));
         assert_ne!(one.message_id, two.message_id);
-        assert_eq!(one.message_id, of(r#"{"payment_id":"P","purpose":"A"}"#).message_id);
+        assert_eq!(one.message_id, addresses().of(br#"{"payment_id":"P","purpose":"A"}"#, 8).message_id);
     }
 
     #[test]
     fn without_a_book_the_first_scheme_takes_what_has_none() {
         let only = Addresses::new(&[SchemeName::parse("cbpr").expect("valid")]);
-        assert_eq!(only.of(b"{").subject, "payments.requested.cbpr.unread");
+        assert_eq!(only.of(b"{", 1).subject, "payments.requested.cbpr.unread");
     }
 }

@@ -158,7 +158,8 @@ pub(super) fn counts(scratch: &Scratch) -> Result<Events, Trouble> {
         pairs.map(|pair| pair.map(|(code, n)| (code, u64::try_from(n).unwrap_or(0))).map_err(Trouble::from)).collect()
     };
     let records_without_event: i64 = db.query_row(
-        "SELECT (SELECT count(*) FROM payments p JOIN streams s ON s.id = p.stream WHERE (NOT s.live OR p.seq < s.first_seq) \
+        "SELECT (SELECT count(*) FROM payments p JOIN streams s ON s.id = p.stream \
+             WHERE (NOT s.live OR p.seq < s.first_seq) \
              AND NOT EXISTS (SELECT 1 FROM events e WHERE e.stream = p.stream AND e.seq = p.seq)) \
          + (SELECT count(*) FROM ends n JOIN streams s ON s.id = n.stream WHERE (NOT s.live OR n.seq < s.first_seq) \
              AND NOT EXISTS (SELECT 1 FROM events e WHERE e.stream = n.stream AND e.seq = n.seq))",

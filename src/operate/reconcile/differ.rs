@@ -87,93 +87,26 @@ impl Kind {
         }
     }
 
-    /// Gives payment id (or null), stream and sequence of each case. What lies before the first reading of a stream is
-    /// taken as acknowledged, what lies behind its cut as not.
+    /// The question to the scratch database; none where something else answers.
     fn sql(self) -> Option<&'static str> {
-        Some(match self {
-            Self::Lost => "SELECT payment_id, stream, seq FROM events WHERE class = 'lost'",
-            Self::Doubled => {
-                "SELECT payment_id, NULL, NULL FROM outcomes WHERE kind = 'settled' \
-                 GROUP BY payment_id HAVING count(DISTINCT effect) > 1 \
-                 UNION SELECT o.payment_id, NULL, NULL FROM outcomes o \
-                 WHERE o.kind = 'rejected' AND o.origin IS NULL AND EXISTS \
-                 (SELECT 1 FROM outcomes s WHERE s.payment_id = o.payment_id AND s.kind = 'settled')"
-            }
-            Self::SettledAndCondemned => {
-                "SELECT p.payment_id, p.stream, p.seq FROM payments p JOIN ends n ON n.stream = p.stream AND n.seq = p.seq \
-                 WHERE p.state = 'settled' AND n.kind = 'condemned'"
-            }
-            Self::OutcomeDiffers => {
-                "SELECT DISTINCT o.payment_id, p.stream, p.seq FROM outcomes o JOIN payments p ON p.payment_id = o.payment_id \
-                 WHERE o.kind = 'settled' AND p.state = 'settled' AND (o.minor IS NOT p.minor OR o.currency IS NOT p.currency \
-                 OR (p.rail = 'book' AND o.rail_ref IS NOT printf('tr_%012d', p.row)))"
-            }
-            Self::OutcomeWithoutRecord => {
-                "SELECT DISTINCT o.payment_id, NULL, NULL FROM outcomes o WHERE o.kind <> 'held' AND NOT CASE \
-                 WHEN o.origin IS NULL THEN EXISTS (SELECT 1 FROM payments p WHERE p.payment_id = o.payment_id \
-                     AND p.state = o.kind) \
-                 ELSE EXISTS (SELECT 1 FROM ends n JOIN streams s ON s.id = n.stream WHERE n.payment_id = o.payment_id \
-                     AND n.kind = CASE o.kind WHEN 'dead-lettered' THEN 'condemned' ELSE o.kind END \
-                     AND o.origin = s.created_ms || '.' || n.seq) END"
-            }
-            Self::RecordDiffers => {
-                "SELECT p.payment_id, p.stream, p.seq FROM payments p JOIN events e ON e.stream = p.stream AND e.seq = p.seq \
-                 WHERE p.state <> 'freed' AND (e.payment_id IS NOT p.payment_id OR e.fp IS NOT p.fp \
-                 OR e.minor IS NOT p.minor OR e.currency IS NOT p.currency)"
-            }
-            Self::BodyDiffers => {
-                "SELECT e.payment_id, e.stream, e.seq FROM letters l JOIN events e ON e.stream = l.e_stream AND e.seq = l.e_seq \
-                 WHERE e.sha <> l.sha"
-            }
-            Self::BookUnbalanced => return None,
-            Self::AcknowledgedEarly => {
-                "SELECT payment_id, stream, seq FROM events WHERE acked AND class IN ('in_flight', 'for_person')"
-            }
-            Self::SettledWithoutOutcome => {
-                "SELECT p.payment_id, p.stream, p.seq FROM payments p JOIN streams s ON s.id = p.stream \
-                 LEFT JOIN events e ON e.stream = p.stream AND e.seq = p.seq \
-                 WHERE p.state = 'settled' AND p.finished_ms >= :outcomes \
-                 AND coalesce(e.acked, NOT s.live OR p.seq < s.first_seq) \
-                 AND NOT EXISTS (SELECT 1 FROM outcomes o WHERE o.payment_id = p.payment_id AND o.kind = 'settled')"
-            }
-            Self::RejectedWithoutOutcome => {
-                "SELECT p.payment_id, p.stream, p.seq FROM payments p JOIN streams s ON s.id = p.stream \
-                 LEFT JOIN events e ON e.stream = p.stream AND e.seq = p.seq \
-                 WHERE p.state = 'rejected' AND p.finished_ms >= :outcomes \
-                 AND coalesce(e.acked, NOT s.live OR p.seq < s.first_seq) AND NOT EXISTS (SELECT 1 FROM outcomes o \
-                     WHERE o.payment_id = p.payment_id AND o.kind = 'rejected' AND o.origin IS NULL) \
-                 UNION ALL SELECT n.payment_id, n.stream, n.seq FROM ends n JOIN streams s ON s.id = n.stream \
-                 LEFT JOIN events e ON e.stream = n.stream AND e.seq = n.seq \
-                 WHERE n.kind = 'rejected' AND n.at_ms >= :outcomes \
-                 AND coalesce(e.acked, NOT s.live OR n.seq < s.first_seq) AND NOT EXISTS (SELECT 1 FROM outcomes o \
-                     WHERE o.payment_id = n.payment_id AND o.kind = 'rejected' AND o.origin = s.created_ms || '.' || n.seq)"
-            }
-            Self::DeadLetterWithoutRecord => {
-                "SELECT e.payment_id, l.e_stream, l.e_seq FROM letters l \
-                 LEFT JOIN events e ON e.stream = l.e_stream AND e.seq = l.e_seq \
-                 WHERE NOT EXISTS (SELECT 1 FROM ends n WHERE n.stream = l.e_stream AND n.seq = l.e_seq AND n.kind = 'condemned')"
-            }
-            Self::CondemnedWithoutDeadLetter => {
-                "SELECT n.payment_id, n.stream, n.seq FROM ends n JOIN streams s ON s.id = n.stream \
-                 LEFT JOIN events e ON e.stream = n.stream AND e.seq = n.seq \
-                 WHERE n.kind = 'condemned' AND n.at_ms >= :dead_letters \
-                 AND coalesce(e.acked, NOT s.live OR n.seq < s.first_seq) \
-                 AND NOT EXISTS (SELECT 1 FROM letters l WHERE l.e_stream = n.stream AND l.e_seq = n.seq) \
-                 AND NOT EXISTS (SELECT 1 FROM discards d WHERE d.stream = n.stream AND d.seq = n.seq)"
-            }
-            Self::CondemnedWithoutOutcome => {
-                "SELECT n.payment_id, n.stream, n.seq FROM ends n JOIN streams s ON s.id = n.stream \
-                 LEFT JOIN events e ON e.stream = n.stream AND e.seq = n.seq \
-                 WHERE n.kind = 'condemned' AND n.payment_id IS NOT NULL AND n.at_ms >= :outcomes \
-                 AND coalesce(e.acked, NOT s.live OR n.seq < s.first_seq) AND NOT EXISTS (SELECT 1 FROM outcomes o \
-                     WHERE o.payment_id = n.payment_id AND o.kind = 'dead-lettered' \
-                     AND o.origin = s.created_ms || '.' || n.seq)"
-            }
-            Self::NotServed => {
-                "SELECT e.payment_id, e.stream, e.seq FROM events e JOIN cover c ON c.stream = e.stream AND c.scheme = e.scheme \
-                 WHERE c.served = 0 AND e.class = 'in_stream'"
-            }
-        })
+        use super::questions as q;
+        match self {
+            Self::Lost => Some(q::LOST),
+            Self::Doubled => Some(q::DOUBLED),
+            Self::SettledAndCondemned => Some(q::SETTLED_AND_CONDEMNED),
+            Self::OutcomeDiffers => Some(q::OUTCOME_DIFFERS),
+            Self::OutcomeWithoutRecord => Some(q::OUTCOME_WITHOUT_RECORD),
+            Self::RecordDiffers => Some(q::RECORD_DIFFERS),
+            Self::BodyDiffers => Some(q::BODY_DIFFERS),
+            Self::BookUnbalanced => None,
+            Self::AcknowledgedEarly => Some(q::ACKNOWLEDGED_EARLY),
+            Self::SettledWithoutOutcome => Some(q::SETTLED_WITHOUT_OUTCOME),
+            Self::RejectedWithoutOutcome => Some(q::REJECTED_WITHOUT_OUTCOME),
+            Self::DeadLetterWithoutRecord => Some(q::DEAD_LETTER_WITHOUT_RECORD),
+            Self::CondemnedWithoutDeadLetter => Some(q::CONDEMNED_WITHOUT_DEAD_LETTER),
+            Self::CondemnedWithoutOutcome => Some(q::CONDEMNED_WITHOUT_OUTCOME),
+            Self::NotServed => Some(q::NOT_SERVED),
+        }
     }
 }
 
@@ -238,7 +171,7 @@ pub(super) fn differences(scratch: &Scratch, horizons: Horizons, most: usize) ->
         let Some(sql) = kind.sql() else { continue };
         let mut statement = scratch.db().prepare(sql)?;
         let values = named_params! { ":outcomes": horizons.outcomes, ":dead_letters": horizons.dead_letters };
-        let named: Vec<_> = values.into_iter().filter(|(name, _)| sql.contains(*name)).copied().collect();
+        let named: Vec<_> = values.iter().filter(|(name, _)| sql.contains(*name)).copied().collect();
         let mut rows = statement.query(named.as_slice())?;
         while let Some(row) = rows.next()? {
             let event = match (row.get::<_, Option<i64>>(1)?, row.get::<_, Option<i64>>(2)?) {

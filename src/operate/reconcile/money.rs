@@ -45,7 +45,8 @@ FROM events WHERE payment_id IS NOT NULL AND minor IS NOT NULL GROUP BY payment_
 
 /// What was settled, as the store has it, of events that were seen here.
 const SETTLED: &str = "
-SELECT p.currency, p.minor FROM payments p JOIN events e ON e.stream = p.stream AND e.seq = p.seq WHERE p.state = 'settled'";
+SELECT p.currency, p.minor FROM payments p JOIN events e ON e.stream = p.stream AND e.seq = p.seq
+WHERE p.state = 'settled'";
 
 /// The sums, and whether in every currency nothing is missing and nothing is too much.
 pub(super) fn sums(scratch: &Scratch) -> Result<(BTreeMap<String, Sums>, bool), Trouble> {

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::Progress;
 use super::scratch::{EventFact, OutcomeFact, Scratch};
-use crate::broker::{ApiError, Broker, Scan, StoredMessage, StreamInfo, Wire};
+use crate::broker::{Broker, Scan, StoredMessage, StreamInfo, Wire};
 use crate::domain::{Currency, Decimal, EventId, Money, StreamName};
 use crate::operate::Trouble;
 use crate::operate::dlq::{decoded, event_of, subject_tokens};
@@ -39,10 +39,8 @@ impl Cut {
         role: Role,
         name: &StreamName,
     ) -> Result<Self, Trouble> {
-        let info = broker.stream_info(name.as_str()).await.map_err(|error| match Trouble::of_api(broker, error) {
-            Trouble::NotThere { .. } => Trouble::NotThere { what: format!("stream {name}") },
-            other => other,
-        })?;
+        let info = broker.stream_info(name.as_str()).await;
+        let info = info.map_err(|error| Trouble::of_api(broker, error).naming(|| format!("stream {name}")))?;
         let (id, read_to) = scratch.live(name, info.created.as_millisecond(), info.state.first_seq)?;
         Ok(Self { role, name: name.clone(), id, from: read_to.saturating_add(1).max(info.state.first_seq), info })
     }
@@ -90,14 +88,14 @@ async fn page<W: Wire>(broker: &Broker<W>, scan: &mut Scan<'_, W>) -> Result<Vec
     let mut tries = 0_u32;
     loop {
         tries = tries.saturating_add(1);
-        match scan.page().await {
+        let error = match scan.page().await {
             Ok(page) => return Ok(page),
-            Err(error @ ApiError::Wire { .. }) => match Trouble::of_api(broker, error) {
-                Trouble::BrokerLost { .. } if tries < TRIES => sleep(Duration::from_secs(1)).await,
-                other => return Err(other),
-            },
-            Err(error) => return Err(Trouble::of_api(broker, error)),
+            Err(error) => Trouble::of_api(broker, error),
+        };
+        if tries >= TRIES || !matches!(error, Trouble::BrokerLost { .. }) {
+            return Err(error);
         }
+        sleep(Duration::from_secs(1)).await;
     }
 }
 

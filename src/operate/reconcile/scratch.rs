@@ -1,5 +1,5 @@
-//! What was read of streams and store, in a SQLite file of our own: on disk, so that memory stays flat, and kept between
-//! runs where a file is named, so that a later run reads only what is new.
+//! What was read of streams and store, in a SQLite file of our own: on disk, so that memory stays flat, and kept
+//! between runs where a file is named, so that a later run reads only what is new.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -56,7 +56,8 @@ CREATE TABLE payments (
 CREATE INDEX payments_by_id ON payments (payment_id);
 CREATE INDEX payments_by_event ON payments (stream, seq);
 CREATE TABLE ends (
-    stream INTEGER NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, payment_id TEXT, code TEXT, at_ms INTEGER NOT NULL,
+    stream INTEGER NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, payment_id TEXT, code TEXT,
+    at_ms INTEGER NOT NULL,
     PRIMARY KEY (stream, seq)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX ends_by_payment ON ends (payment_id);
@@ -117,8 +118,12 @@ impl Scratch {
             Some(path) => Connection::open(path)?,
             None => Connection::open("")?,
         };
-        // Losing the file costs one reading of the streams, so it is not synced.
-        db.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA cache_size = -16384; PRAGMA temp_store = FILE;")?;
+        // Losing the file costs one reading of the streams, so it is not synced. The journal is on disk: in memory it
+        // would grow with every row that an update touches.
+        db.execute_batch(
+            "PRAGMA journal_mode = DELETE; PRAGMA synchronous = OFF; PRAGMA cache_size = -16384; \
+             PRAGMA temp_store = FILE;",
+        )?;
         db.set_prepared_statement_cache_capacity(32);
         let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if version == 0 {

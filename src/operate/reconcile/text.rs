@@ -20,6 +20,13 @@ impl fmt::Display for Reconciliation {
         ] {
             writeln!(f, "  {name:<14} {count:>12}")?;
         }
+        for (what, codes) in [("rejected", &events.rejected_by_code), ("dead-lettered", &events.dead_lettered_by_code)]
+        {
+            if !codes.is_empty() {
+                let counts: Vec<_> = codes.iter().map(|(code, count)| format!("{code} {count}")).collect();
+                writeln!(f, "  {what}: {}", counts.join(", "))?;
+            }
+        }
         if held.total() > 0 {
             writeln!(
                 f,
@@ -37,6 +44,9 @@ impl fmt::Display for Reconciliation {
         for (currency, sums) in &self.money {
             let [a, b, c, d, e] = [&sums.published, &sums.settled, &sums.rejected, &sums.dead_lettered, &sums.held];
             writeln!(f, "  {currency} {a:>19} {b:>19} {c:>19} {d:>19} {e:>19}")?;
+            if sums.unaccounted.bytes().any(|digit| matches!(digit, b'1'..=b'9')) {
+                writeln!(f, "      unaccounted: {}", sums.unaccounted)?;
+            }
         }
         writeln!(f, "conserved: {}; book balanced: {}", yes(self.conserved), yes(self.book_balanced))?;
         if self.differences_total == 0 {

@@ -58,7 +58,6 @@ pub(in crate::store) enum Ask<'a> {
     Resume { with: InHand<'a>, finding: &'a Finding, longest: Duration },
     Condemn { origin: &'a Origin, why: &'a DeadReason, payment: Option<&'a PaymentId> },
     Start { event: &'a EventId },
-    Probe,
 }
 
 /// What the holder of an attempt knows.
@@ -90,7 +89,6 @@ pub(in crate::store) enum Verdict {
     /// Not condemned: the event has another end already.
     Ended,
     Starts(u32),
-    Written,
     /// The rows contradict the request: the store is not the one that the request came from.
     Foreign,
 }

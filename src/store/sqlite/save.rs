@@ -17,12 +17,7 @@ const NOTES_KEPT: u32 = 64;
 /// Attempts without an effect kept per payment.
 const UNSENT_KEPT: u32 = 64;
 
-pub(super) fn save(
-    connection: &Connection,
-    memory: &mut Memory,
-    changes: &Changes,
-    now: Timestamp,
-) -> Result<(), Fault> {
+pub(super) fn save(connection: &Connection, memory: &mut Memory, changes: &Changes) -> Result<(), Fault> {
     write_payments(connection, memory, INSERT_PAYMENT, &changes.new_payments)?;
     write_payments(connection, memory, UPDATE_PAYMENT, &changes.changed_payments)?;
     for row in changes.new_payments.iter().chain(&changes.changed_payments) {
@@ -51,11 +46,6 @@ pub(super) fn save(
     for (name, created_ms, sequence) in &changes.high_water {
         let event = EventId { stream: name.clone(), created_ms: *created_ms, sequence: *sequence };
         raise_high_water(connection, memory, &event)?;
-    }
-    if changes.probe {
-        connection
-            .prepare_cached("INSERT OR REPLACE INTO meta VALUES ('probed_at', ?1)")?
-            .execute([now.as_millisecond().to_string()])?;
     }
     Ok(())
 }

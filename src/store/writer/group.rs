@@ -51,7 +51,7 @@ pub(super) async fn run<B: Backend>(
     drop(backend);
     for stop in stops {
         // Who asked may be gone.
-        let _ = stop.send(());
+        stop.send(()).ok();
     }
 }
 
@@ -148,7 +148,6 @@ fn wanted(asks: &[Ask<'_>]) -> Wanted {
                 wanted.events.push(origin.event.clone());
             }
             Ask::Start { event } => wanted.events.push((*event).clone()),
-            Ask::Probe => {}
         }
     }
     wanted.payments.sort_unstable();

@@ -45,9 +45,6 @@ pub(super) enum Body {
         event: EventId,
         reply: oneshot::Sender<Result<u32, StoreLost>>,
     },
-    Probe {
-        reply: oneshot::Sender<Result<(), StoreLost>>,
-    },
     Stop {
         reply: oneshot::Sender<()>,
     },
@@ -71,7 +68,6 @@ impl Request {
             }
             Body::Condemn { origin, why, payment, .. } => Ask::Condemn { origin, why, payment: payment.as_ref() },
             Body::Start { event, .. } => Ask::Start { event },
-            Body::Probe { .. } => Ask::Probe,
             Body::Stop { .. } => return None,
         })
     }
@@ -82,7 +78,7 @@ impl Request {
             Body::Open { origin, .. } | Body::Condemn { origin, .. } => Some(&origin.event),
             Body::Conclude { doubt, .. } | Body::Resume { doubt, .. } => Some(doubt.event()),
             Body::Start { event, .. } => Some(event),
-            Body::Probe { .. } | Body::Stop { .. } => None,
+            Body::Stop { .. } => None,
         }
     }
 
@@ -123,9 +119,6 @@ fn reply(body: Body, end: Result<Verdict, StoreLost>) {
                 if let Verdict::Starts(count) = verdict { Ok(count) } else { Err(unfit(&verdict)) }
             })))
         }
-        Body::Probe { reply } => drop(reply.send(
-            end.and_then(|verdict| if matches!(verdict, Verdict::Written) { Ok(()) } else { Err(unfit(&verdict)) }),
-        )),
         Body::Stop { reply } => drop(reply.send(())),
     }
 }

@@ -1,4 +1,4 @@
-//! Everything the demo stands on: a server, streams, a store, a configuration.
+//! Everything demo and bench stand on: a server, streams, a store, a configuration.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -39,15 +39,15 @@ impl From<ServerError> for Failure {
 
 impl Stage {
     /// Starts the server, makes streams, consumer and store.
-    pub(super) async fn set(in_flight: u16) -> Result<Self, Failure> {
-        let dir =
-            std::env::temp_dir().join(format!("acquit-demo-{}-{:08x}", std::process::id(), rand::random::<u32>()));
+    pub(super) async fn set(what: &str, in_flight: u16, port: u16) -> Result<Self, Failure> {
+        let name = format!("acquit-{what}-{}-{:08x}", std::process::id(), rand::random::<u32>());
+        let dir = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&dir)
             .map_err(|e| Failure::new(Exit::Unavailable, format!("{}: {e}", dir.display())))?;
         let dir = Folder(dir);
         let server = NatsServer::start(NatsOptions::new(dir.0.join("nats"))).await?;
-        let config = config(&dir.0, &server.url(), in_flight)?;
-        let publisher = connect_as(&config, "demo").await?;
+        let config = config(&dir.0, &server.url(), in_flight, port)?;
+        let publisher = connect_as(&config, what).await?;
         let store_id = Sqlite::open(sqlite_settings(&config, true))?.store_id();
         let options = Options { replicas: Some(1), ..Options::default() };
         let plan = plan(&publisher, &config.lanes, store_id, &options).await?;
@@ -62,6 +62,16 @@ impl Stage {
 
     pub(super) fn broker_version(&self) -> &str {
         &self.version
+    }
+
+    /// The configuration's file, for a worker process.
+    pub(super) fn config_path(&self) -> PathBuf {
+        self.dir.0.join("acquit.toml")
+    }
+
+    /// The server's process.
+    pub(super) fn server_pid(&self) -> Option<u32> {
+        self.server.pid()
     }
 
     pub(super) fn store_path(&self) -> PathBuf {
@@ -87,11 +97,11 @@ impl Stage {
 
 /// The demo's own settings: nothing of the environment's, accounts that may be overdrawn, a breaker whose open time
 /// fits an outage of seconds.
-fn config(dir: &Path, url: &str, in_flight: u16) -> Result<Config, Failure> {
+fn config(dir: &Path, url: &str, in_flight: u16, port: u16) -> Result<Config, Failure> {
     let file = dir.join("acquit.toml");
     let text = format!(
         "[broker]\nservers = [\"{url}\"]\n[store]\npath = \"{}\"\n[book]\noverdraft = \"allow\"\n[ops]\nlisten = \
-         \"127.0.0.1:0\"\n[[lane]]\nname = \"payments\"\nslots = {in_flight}\n[lane.breaker]\n\
+         \"127.0.0.1:{port}\"\n[[lane]]\nname = \"payments\"\nslots = {in_flight}\n[lane.breaker]\n\
          wait_duration_in_open_state = \"500ms\"\nexponential_max_wait_duration_in_open_state = \"2s\"\n",
         dir.join("acquit.db").display()
     );

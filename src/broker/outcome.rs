@@ -1,0 +1,134 @@
+//! Outcome events as they are published (`CONTRACT` 2): subject, message id and body.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::domain::{Outcome, PaymentId, Reason, RefusedBy, Rejected, Settled};
+
+#[derive(Serialize)]
+pub(super) struct DeadLettered<'a> {
+    pub(super) contract: u8,
+    pub(super) payment_id: &'a PaymentId,
+    pub(super) status: &'static str,
+    pub(super) scheme: &'a str,
+    pub(super) lane: &'a str,
+    pub(super) reasons: &'a [Reason],
+    pub(super) dead_letter: &'a str,
+    pub(super) requested_at: Millis,
+    pub(super) dead_lettered_at: Millis,
+}
+
+#[derive(Serialize)]
+struct SettledBody<'a> {
+    contract: u8,
+    payment_id: &'a str,
+    status: &'static str,
+    scheme: &'a str,
+    lane: &'a str,
+    rail: &'a str,
+    rail_ref: &'a str,
+    amount: Amount,
+    end_to_end_id: Option<&'a str>,
+    instruction_id: Option<&'a str>,
+    uetr: Option<&'a str>,
+    requested_at: Millis,
+    settled_at: Millis,
+    late: bool,
+    attempts: u32,
+}
+
+#[derive(Serialize)]
+struct Amount {
+    currency: &'static str,
+    value: String,
+}
+
+#[derive(Serialize)]
+struct RejectedBody<'a> {
+    contract: u8,
+    payment_id: &'a str,
+    status: &'static str,
+    by: RefusedBy,
+    scheme: &'a str,
+    lane: &'a str,
+    reasons: &'a [Reason],
+    end_to_end_id: Option<&'a str>,
+    instruction_id: Option<&'a str>,
+    uetr: Option<&'a str>,
+    requested_at: Millis,
+    rejected_at: Millis,
+}
+
+/// An instant in RFC 3339, UTC, three decimals.
+pub(super) struct Millis(pub(super) Timestamp);
+
+impl Serialize for Millis {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:.3}", self.0))
+    }
+}
+
+pub(super) fn to_json(body: &impl Serialize) -> Bytes {
+    // Serializing strings and numbers into memory cannot fail; an empty body would be seen by every consumer.
+    Bytes::from(serde_json::to_vec(body).unwrap_or_default())
+}
+
+/// Subject, message id and body of an outcome event (`CONTRACT` 2).
+pub(super) fn describe(outcome: &Outcome) -> (String, String, Bytes) {
+    match outcome {
+        Outcome::Settled(settled) => (
+            format!("payments.settled.{}.{}", settled.scheme, settled.order_key),
+            format!("{}:settled", settled.payment_id),
+            to_json(&settled_body(settled)),
+        ),
+        Outcome::Rejected(rejected) => {
+            let id = match rejected.by {
+                RefusedBy::Rail => format!("{}:rejected", rejected.payment_id),
+                RefusedBy::Rules => {
+                    let event = &rejected.event;
+                    format!("{}:rejected:{}.{}", rejected.payment_id, event.created_ms, event.sequence)
+                }
+            };
+            let subject = format!("payments.rejected.{}.{}", rejected.scheme, rejected.order_key);
+            (subject, id, to_json(&rejected_body(rejected)))
+        }
+    }
+}
+
+fn settled_body(settled: &Settled) -> SettledBody<'_> {
+    SettledBody {
+        contract: 1,
+        payment_id: settled.payment_id.as_str(),
+        status: "settled",
+        scheme: settled.scheme.as_str(),
+        lane: settled.lane.as_str(),
+        rail: &settled.rail,
+        rail_ref: settled.rail_ref.as_str(),
+        amount: Amount { currency: settled.amount.currency().code(), value: settled.amount.value() },
+        end_to_end_id: settled.references.end_to_end_id.as_deref(),
+        instruction_id: settled.references.instruction_id.as_deref(),
+        uetr: settled.references.uetr.as_deref(),
+        requested_at: Millis(settled.requested_at),
+        settled_at: Millis(settled.settled_at),
+        late: settled.late,
+        attempts: settled.attempts,
+    }
+}
+
+fn rejected_body(rejected: &Rejected) -> RejectedBody<'_> {
+    RejectedBody {
+        contract: 1,
+        payment_id: rejected.payment_id.as_str(),
+        status: "rejected",
+        by: rejected.by,
+        scheme: rejected.scheme.as_str(),
+        lane: rejected.lane.as_str(),
+        reasons: &rejected.reasons,
+        end_to_end_id: rejected.references.end_to_end_id.as_deref(),
+        instruction_id: rejected.references.instruction_id.as_deref(),
+        uetr: rejected.references.uetr.as_deref(),
+        requested_at: Millis(rejected.requested_at),
+        rejected_at: Millis(rejected.rejected_at),
+    }
+}

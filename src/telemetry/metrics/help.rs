@@ -1,0 +1,71 @@
+//! What every metric means, as `/metrics` says it.
+
+use metrics::{describe_counter, describe_gauge, describe_histogram, gauge};
+
+use super::{AGE, GROUP};
+
+/// Says what every metric means.
+pub(in crate::telemetry) fn describe() {
+    for (name, help) in COUNTERS {
+        describe_counter!(*name, *help);
+    }
+    for (name, help) in GAUGES {
+        describe_gauge!(*name, *help);
+    }
+    for (name, help) in HISTOGRAMS {
+        describe_histogram!(*name, *help);
+    }
+    gauge!("acquit_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+}
+
+const COUNTERS: &[(&str, &str)] = &[
+    ("acquit_messages_received_total", "Deliveries taken from the broker."),
+    ("acquit_messages_finished_total", "Deliveries that came to an end, by how."),
+    ("acquit_validation_failures_total", "Events that broke a rule, by the leading code."),
+    ("acquit_settlement_requests_total", "Calls of the settlement route, by what became of them."),
+    ("acquit_acks_total", "Acknowledgements sent, by kind and whether the broker confirmed them."),
+    ("acquit_retries_total", "Deliveries handed back or tried again, by reason."),
+    ("acquit_dead_letters_total", "Dead letters confirmed, by code."),
+    ("acquit_dead_letter_publish_failures_total", "Dead letters that got no confirmation."),
+    ("acquit_breaker_transitions_total", "Changes of a breaker's state."),
+    ("acquit_breaker_calls_total", "Calls a breaker saw, by result; refusals count as ok."),
+    ("acquit_paused_seconds_total", "Seconds without pulls, by reason."),
+    ("acquit_nats_reconnects_total", "Connections to NATS after the first."),
+    ("acquit_pull_errors_total", "Pull requests that ended in an error, by reason."),
+];
+
+const GAUGES: &[(&str, &str)] = &[
+    ("acquit_build_info", "1, labelled with the version."),
+    ("acquit_messages_in_flight", "Events held."),
+    ("acquit_in_flight_limit", "Events that may be held."),
+    ("acquit_settlement_unknown", "Payments whose rail has not said what became of them."),
+    ("acquit_breaker_state", "1 for the state a breaker is in."),
+    ("acquit_pulls_paused", "1 where this reason keeps the lane from pulling."),
+    ("acquit_consumer_pending_messages", "Events not yet delivered, from consumer info."),
+    ("acquit_consumer_ack_pending_messages", "Events delivered and not acknowledged, from consumer info."),
+    (
+        "acquit_consumer_redelivered_messages",
+        "Events delivered more than once and not acknowledged, from consumer info.",
+    ),
+    ("acquit_last_delivery_timestamp_seconds", "Unix time of the last delivery."),
+    ("acquit_last_settlement_timestamp_seconds", "Unix time of the last settled payment."),
+    ("acquit_nats_connected", "1 while connected."),
+    ("acquit_pulls_outstanding", "Pull requests open at the server."),
+    ("acquit_store_log_bytes", "Size of the store's write-ahead log."),
+    (
+        "acquit_scaling_pressure",
+        "Backlog per free slot; 0 while the gate is shut, so that an outage does not scale out.",
+    ),
+    ("acquit_oldest_unacked_age_seconds", "Age of the oldest event that is not acknowledged."),
+    ("acquit_durability_shortfall", "1 where the set-up falls short of production durability, by reason."),
+];
+
+const HISTOGRAMS: &[(&str, &str)] = &[
+    (AGE, "From publishing to delivery."),
+    ("acquit_processing_duration_seconds", "From delivery to the end, by outcome."),
+    ("acquit_validation_duration_seconds", "Decoding and judging one event."),
+    ("acquit_settlement_duration_seconds", "One call of the settlement route."),
+    ("acquit_ack_duration_seconds", "From sending an acknowledgement to the broker's confirmation."),
+    ("acquit_store_commit_duration_seconds", "One group commit."),
+    (GROUP, "Requests in one group commit."),
+];
