@@ -10,9 +10,9 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rusqlite::Connection;
-use serde_json::Value;
+use tokio::time::timeout;
 
-use crate::load::{ByCode, Load};
+use crate::load::Load;
 use crate::process::wait_until;
 use crate::site::{Role, Setup, Site};
 
@@ -61,6 +61,7 @@ fn mix() -> Load {
     Load::mixed(11, 3_000, 40)
 }
 
+#[expect(clippy::print_stderr, reason = "what a failed run is repeated with")]
 async fn kills(step: &str, most: u64, load: Load) {
     let seed = std::env::var("KILLS_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
     let counts = counts(seed, most);
@@ -78,7 +79,10 @@ async fn kills(step: &str, most: u64, load: Load) {
     site.drained(&worker).await;
     let deliveries = site.deliveries().await;
     worker.stop().await;
-    reconciled(&site, &load).await;
+    let found = site.reconciled().await;
+    assert_eq!(found.rejected_by_code, load.rejected_by_code);
+    assert_eq!(found.dead_lettered_by_code, load.dead_lettered_by_code);
+    site.balances(load.expected).await;
     paid_once(&site, load.expected.settled);
     assert_eq!(u64::try_from(waited_for.len()), Ok(KILLS), "the load was done before the last kill");
     assert!(waited_for.iter().all(|events| *events > 0), "each kill leaves its event behind: {waited_for:?}");
@@ -101,36 +105,27 @@ async fn run_until_killed(site: &Site, step: &str, count: u64) -> bool {
     command.env("ACQUIT_LAB_KILL", format!("{step}:{count}"));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
     let mut child = command.spawn().expect("the program starts");
-    let done = wait_until("it is killed", Duration::from_secs(30), async || {
+    let done = wait_until("it is killed", Duration::from_secs(60), async || {
         site.consumer().await.is_some_and(|info| info.num_pending == 0 && info.num_ack_pending == 0)
     });
-    tokio::select! {
-        ended = child.wait() => {
-            let ended = ended.unwrap();
-            assert_eq!(ended.signal(), Some(9), "{step}:{count}: {ended}\n{}", std::fs::read_to_string(&log).unwrap());
+    let said = || std::fs::read_to_string(&log).unwrap();
+    let end = async {
+        tokio::select! {
+            ended = child.wait() => Some(ended.unwrap()),
+            () = done => None,
+        }
+    };
+    let end = timeout(Duration::from_secs(20), end).await;
+    match end.unwrap_or_else(|_| panic!("neither killed nor done, {step}:{count}\n{}", said())) {
+        Some(status) => {
+            assert_eq!(status.signal(), Some(9), "{step}:{count}: {status}\n{}", said());
             true
         }
-        () = done => {
+        None => {
             child.kill().await.unwrap();
             false
         }
     }
-}
-
-/// What an operator sees: nothing differs, and every event has the end that it must have.
-async fn reconciled(site: &Site, load: &Load) {
-    let said = site.acquit(Role::Operator, &["reconcile", "--json"]).await;
-    let found: Value = serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {said:?}"));
-    assert_eq!(
-        (said.code, &found["clean"], &found["book_balanced"]),
-        (Some(0), &true.into(), &true.into()),
-        "{found:#}"
-    );
-    let e = &found["events"];
-    let by_code = |key: &str| serde_json::from_value::<ByCode>(e[key].clone()).unwrap();
-    assert_eq!(by_code("rejected_by_code"), load.rejected_by_code);
-    assert_eq!(by_code("dead_lettered_by_code"), load.dead_lettered_by_code);
-    site.balances(load.expected).await;
 }
 
 /// What the book says, asked without any code of ours: one transfer for each payment and each event, and no other.

@@ -129,6 +129,7 @@ pub(crate) struct Events {
     pub(crate) dead_lettered: u64,
     pub(crate) duplicates: u64,
     pub(crate) held: BTreeMap<String, u64>,
+    pub(crate) rejected_by_code: BTreeMap<String, u64>,
     pub(crate) dead_lettered_by_code: BTreeMap<String, u64>,
     pub(crate) records_without_event: u64,
 }
