@@ -116,7 +116,7 @@ async fn run_until_killed(site: &Site, step: &str, count: u64) -> bool {
         }
     };
     let end = timeout(Duration::from_secs(20), end).await;
-    match end.unwrap_or_else(|_| panic!("neither killed nor done, {step}:{count}\n{}", said())) {
+    match end.unwrap_or_else(|_| panic!("neither killed nor done, {step}:{count}: {}", last(&said()))) {
         Some(status) => {
             assert_eq!(status.signal(), Some(9), "{step}:{count}: {status}\n{}", said());
             true
@@ -126,6 +126,11 @@ async fn run_until_killed(site: &Site, step: &str, count: u64) -> bool {
             false
         }
     }
+}
+
+/// The last line of a log first, then all of it.
+fn last(log: &str) -> String {
+    format!("{}\n{log}", log.lines().last().unwrap_or_default())
 }
 
 /// What the book says, asked without any code of ours: one transfer for each payment and each event, and no other.
