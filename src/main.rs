@@ -36,7 +36,9 @@ enum Verb {
 
 fn main() -> ExitCode {
     let Acquit { global, verb } = Acquit::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    // One thread: the worker's tasks wait far more than they compute, the store has a thread of its own, and waking
+    // other threads costs more than they bring (measured on two cores shared with broker and store).
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let ended = match runtime {
         Ok(runtime) => runtime.block_on(run(&global, verb)),
         Err(error) => Err(Failure::new(Exit::Bug, format!("the runtime cannot be started: {error}"))),

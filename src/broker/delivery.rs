@@ -203,11 +203,17 @@ impl<W: Wire> Delivery<W> {
         if proof.event() != &self.what.event {
             return Err(AckUnknown::OtherEvent);
         }
+        #[cfg(acquit_sabotage = "ack_before_commit")]
+        return Ok(());
+        #[cfg(not(acquit_sabotage = "ack_before_commit"))]
         self.hold.answer(Bytes::from_static(b"+ACK")).await
     }
 
     /// Removes the event from the consumer. Takes the proof that its dead letter is stored.
     pub(super) async fn terminate(self, proof: DeadLetterStored) -> Result<(), AckUnknown> {
+        #[cfg(acquit_sabotage = "term_before_dead_letter")]
+        return Ok(());
+        #[cfg(not(acquit_sabotage = "term_before_dead_letter"))]
         self.hold.answer(Bytes::from(format!("+TERM {}", proof.code()))).await
     }
 
@@ -257,6 +263,12 @@ impl<W: Wire> Hold<W> {
     #[cfg(acquit_sabotage = "ack_before_commit")]
     pub(crate) async fn sabotage_ack(&self) -> Result<(), AckUnknown> {
         self.answer(Bytes::from_static(b"+ACK")).await
+    }
+
+    /// A sabotage for the negative controls: an end without a dead letter.
+    #[cfg(acquit_sabotage = "term_before_dead_letter")]
+    pub(super) async fn sabotage_term(&self) -> Result<(), AckUnknown> {
+        self.answer(Bytes::from_static(b"+TERM")).await
     }
 
     async fn once(&self, payload: Bytes) -> Result<(), AckUnknown> {

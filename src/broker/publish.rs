@@ -127,6 +127,11 @@ impl<W: Wire> Broker<W> {
         if proof.event() != delivery.event() {
             return Err((PublishError::OtherEvent, delivery, proof));
         }
+        #[cfg(acquit_sabotage = "term_before_dead_letter")]
+        {
+            drop(delivery.hold().sabotage_term().await);
+            at(Step::BeforeTerm);
+        }
         let buried = match self.store_dead_letter(&delivery, &proof, worker).await {
             Ok(stored) => self.tell_of_dead_letter(&delivery, &proof).await.map(|()| stored),
             Err(error) => Err(error),

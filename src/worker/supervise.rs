@@ -72,7 +72,7 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
     async fn verify(&mut self) {
         let ctx = Arc::clone(&self.ctx);
         match ctx.consumer.verify().await {
-            Ok(facts) => match ctx.guard.check(&facts.stream, &facts.consumer) {
+            Ok(facts) => match guarded(&ctx, facts.clone()).await {
                 Ok(()) => self.verified(&facts),
                 Err(refusal) => self.failed(&refusal),
             },
@@ -221,6 +221,13 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
         let pressure = if shut.is_some() { 0.0 } else { gauge(pending) / f64::from(free) };
         ctx.metrics.scaling_pressure.set(pressure);
     }
+}
+
+/// Asks the guard aside: it may read a file, and this thread has events to see to.
+async fn guarded<W: Wire, R: Rail>(ctx: &Context<W, R>, facts: Facts) -> Result<(), String> {
+    let guard = Arc::clone(&ctx.guard);
+    let checked = tokio::task::spawn_blocking(move || guard.check(&facts.stream, &facts.consumer)).await;
+    checked.unwrap_or_else(|_| Err("the store guard panicked; please report it".to_owned()))
 }
 
 /// A count as a gauge: exact up to 2^53.

@@ -71,7 +71,7 @@ async fn a_payment_settled_after_the_day_it_was_asked_for_is_marked_late() {
 
     let today = Timestamp::now().strftime("%Y-%m-%d").to_string();
     let expected = Expected { published: 1, settled: 1, ..Expected::default() };
-    site.publish(&Load { bodies: vec![dated("book", &today).into()], expected }).await;
+    site.publish(&Load { bodies: vec![dated("book", &today).into()], expected, ..Load::default() }).await;
     wait_until("it is told", Duration::from_secs(10), async || site.stored_in("PAYMENT_OUTCOMES").await == 1).await;
     let told = site.broker.message_at("PAYMENT_OUTCOMES", 1).await.unwrap();
     let told: Value = serde_json::from_slice(&told.payload).unwrap();

@@ -1,7 +1,8 @@
 //! What is published, and what must come of it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
+use acquit::domain::Code;
 use acquit::lab::load::{Expect, Generator, GeneratorSettings};
 use bytes::Bytes;
 
@@ -23,7 +24,13 @@ pub(crate) struct Expected {
 pub(crate) struct Load {
     pub(crate) bodies: Vec<Bytes>,
     pub(crate) expected: Expected,
+    /// Those rejected and those dead-lettered once more, by code.
+    pub(crate) rejected_by_code: ByCode,
+    pub(crate) dead_lettered_by_code: ByCode,
 }
+
+/// Events by code.
+pub(crate) type ByCode = BTreeMap<String, u64>;
 
 impl Load {
     /// `count` payments that all settle; another seed makes other payments.
@@ -39,14 +46,38 @@ impl Load {
     /// `count` bodies that cannot be read, each different.
     pub(crate) fn unreadable(name: &str, count: u64) -> Self {
         let bodies = (0..count).map(|n| Bytes::from(format!("{name} {n} is no payment"))).collect();
-        Self { bodies, expected: Expected { published: count, dead_lettered: count, ..Expected::default() } }
+        let expected = Expected { published: count, dead_lettered: count, ..Expected::default() };
+        let dead_lettered_by_code = ByCode::from([(Code::FF01.as_str().to_owned(), count)]);
+        Self { bodies, expected, dead_lettered_by_code, ..Self::default() }
     }
 
     /// One load behind another.
-    pub(crate) fn then(mut self, other: Self) -> Self {
-        let (a, b) = (self.expected, other.expected);
-        self.bodies.extend(other.bodies);
-        self.expected = a.plus(b);
+    pub(crate) fn then(mut self, mut other: Self) -> Self {
+        self.bodies.append(&mut other.bodies);
+        self.plus(other)
+    }
+
+    /// One load among the other, both in their order.
+    pub(crate) fn among(mut self, mut other: Self) -> Self {
+        let (few, many) = (std::mem::take(&mut self.bodies), std::mem::take(&mut other.bodies));
+        let each = many.len() / few.len().max(1);
+        let mut many = many.into_iter();
+        for body in few {
+            self.bodies.push(body);
+            self.bodies.extend(many.by_ref().take(each));
+        }
+        self.bodies.extend(many);
+        self.plus(other)
+    }
+
+    fn plus(mut self, other: Self) -> Self {
+        self.expected = self.expected.plus(other.expected);
+        for (code, n) in other.rejected_by_code {
+            *self.rejected_by_code.entry(code).or_default() += n;
+        }
+        for (code, n) in other.dead_lettered_by_code {
+            *self.dead_lettered_by_code.entry(code).or_default() += n;
+        }
         self
     }
 
@@ -69,8 +100,18 @@ impl Load {
             e.published += 1;
             match event.expect {
                 Expect::Settled => e.settled += 1,
-                Expect::Rejected(_) => e.rejected += 1,
-                Expect::DeadLettered(_) | Expect::Conflict => e.dead_lettered += 1,
+                Expect::Rejected(code) => {
+                    e.rejected += 1;
+                    count(&mut load.rejected_by_code, code);
+                }
+                Expect::DeadLettered(code) => {
+                    e.dead_lettered += 1;
+                    count(&mut load.dead_lettered_by_code, code);
+                }
+                Expect::Conflict => {
+                    e.dead_lettered += 1;
+                    count(&mut load.dead_lettered_by_code, Code::AM05);
+                }
                 Expect::Duplicate { exact: _ } => e.duplicates += 1,
             }
             load.bodies.push(event.body);
@@ -90,4 +131,8 @@ impl Expected {
             swallowed: self.swallowed + b.swallowed,
         }
     }
+}
+
+fn count(by_code: &mut ByCode, code: Code) {
+    *by_code.entry(code.as_str().to_owned()).or_default() += 1;
 }

@@ -10,6 +10,7 @@ mod brokers;
 mod content;
 mod dates;
 mod dead_letters;
+mod guards;
 mod kills;
 mod load;
 mod operations;

@@ -55,10 +55,20 @@ async fn a_consumer_recreated_while_all_slots_are_held_delivers_everything_again
     let site = Site::new(Setup { busy_timeout: "10s", ..Setup::default() }).await;
     let worker = site.worker().await;
     let load = Load::plain(18, 500);
-    site.publish(&Load { bodies: load.bodies[..100].to_vec(), expected: Load::plain(18, 100).expected }).await;
+    site.publish(&Load {
+        bodies: load.bodies[..100].to_vec(),
+        expected: Load::plain(18, 100).expected,
+        ..Load::default()
+    })
+    .await;
     site.drained(&worker).await;
     let lock = site.lock();
-    site.publish(&Load { bodies: load.bodies[100..].to_vec(), expected: Load::plain(18, 400).expected }).await;
+    site.publish(&Load {
+        bodies: load.bodies[100..].to_vec(),
+        expected: Load::plain(18, 400).expected,
+        ..Load::default()
+    })
+    .await;
     worker.until("all slots are taken", |lane| lane.in_flight == 64).await;
     site.remove_consumer().await;
     site.provision(&["--start", "all"]).await;

@@ -53,7 +53,8 @@ async fn an_emptied_store_and_a_restored_one_are_refused_until_the_right_one_is_
     worker.stop().await;
     fs::copy(site.store(), backup.join("acquit.db")).unwrap();
     let worker = site.worker().await;
-    let behind = Load { bodies: second.bodies[100..].to_vec(), expected: Load::plain(0, 100).expected };
+    let behind =
+        Load { bodies: second.bodies[100..].to_vec(), expected: Load::plain(0, 100).expected, ..Load::default() };
     site.publish(&behind).await;
     site.drained(&worker).await;
     worker.stop().await;
