@@ -10,7 +10,6 @@ mod brokers;
 mod content;
 mod dates;
 mod dead_letters;
-mod kills;
 mod load;
 mod operations;
 mod outages;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
@@ -20,7 +19,6 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
 use crate::load::{Expected, Load};
 use crate::process::{Worker, program, wait_until};
@@ -228,14 +226,6 @@ impl Site {
     /// A worker, its operations HTTP listening.
     pub(crate) async fn worker(&self) -> Worker {
         Worker::start(self.command(Role::Worker, &["run"])).await
-    }
-
-    /// Runs a worker that is killed when it comes to this step the `count`-th time.
-    pub(crate) async fn dies_at(&self, step: &str, count: u32) {
-        let mut command = self.command(Role::Worker, &["run"]);
-        let life = command.env("ACQUIT_LAB_KILL", format!("{step}:{count}")).output();
-        let output = timeout(Duration::from_secs(30), life).await.expect("it comes there in time").unwrap();
-        assert_eq!(output.status.signal(), Some(9), "{:?}", Said::of(Ok(output)));
     }
 
     /// Has the killed server forget what it has delivered, as an R1 consumer may in a crash.
