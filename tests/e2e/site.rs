@@ -160,7 +160,7 @@ pub(crate) struct Site {
 impl Site {
     /// A provisioned site.
     pub(crate) async fn new(setup: Setup) -> Self {
-        let turn = SERVERS.acquire().await.unwrap();
+        let turn = turn().await;
         let dir = tempfile::tempdir().unwrap();
         let mut options = NatsOptions::new(dir.path().join("nats"));
         let secured = setup.accounts.is_some();
@@ -173,7 +173,7 @@ impl Site {
         for role in Role::ALL {
             std::fs::write(dir.path().join(role.user()), format!("secret-{}", role.user())).unwrap();
         }
-        let broker = connect(&server, secured).await;
+        let broker = connect(vec![server.url()], secured).await;
         let site = Self { server, broker, secured, dir, _turn: turn };
         site.provision(&[]).await;
         site
@@ -369,14 +369,24 @@ fn secrets() -> Vec<(String, String)> {
     users.map(|u| (format!("NATS_{}_PASSWORD", u.to_uppercase()), format!("secret-{u}"))).collect()
 }
 
-async fn connect(server: &NatsServer, secured: bool) -> Broker<Nats> {
+/// Waits for a place among the servers that may run at once.
+pub(crate) async fn turn() -> SemaphorePermit<'static> {
+    SERVERS.acquire().await.unwrap()
+}
+
+/// A connection to servers where nobody needs to log in.
+pub(crate) async fn connect_to(servers: Vec<String>) -> Broker<Nats> {
+    connect(servers, false).await
+}
+
+async fn connect(servers: Vec<String>, secured: bool) -> Broker<Nats> {
     let credentials = if secured {
         Credentials::Password { user: "admin".to_owned(), password: "secret-admin".into() }
     } else {
         Credentials::None
     };
     let settings = BrokerSettings {
-        servers: vec![server.url()],
+        servers,
         name: "e2e".to_owned(),
         credentials,
         tls: Tls::default(),

@@ -38,6 +38,12 @@ pub enum OpenError {
         /// The newest version known here.
         known: i64,
     },
+    /// Another program holds its write lock for longer than the busy timeout.
+    #[error("the store at {} is locked by another program: end that program's transaction, then start again", path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file is something else.
     #[error("{} is not a store of Acquit: correct the path, or move the file away", path.display())]
     NotAStore {
@@ -159,6 +165,9 @@ fn unusable(path: &Path, fault: Fault) -> OpenError {
     match fault {
         Fault::Sql(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => {
             OpenError::NotAStore { path }
+        }
+        Fault::Sql(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
+            OpenError::Locked { path }
         }
         Fault::Sql(error) => OpenError::Io { path, problem: text(&error) },
         Fault::Row(what) => OpenError::Io { path, problem: what.to_owned() },

@@ -1,0 +1,90 @@
+//! Three servers, three copies: leaders change and servers die under load.
+
+use std::time::Duration;
+
+use acquit::lab::servers::{Cluster, NatsOptions};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+use tokio::sync::SemaphorePermit;
+
+use crate::load::Load;
+use crate::process::{Worker, program, wait_until};
+use crate::site::turn;
+
+struct Three {
+    cluster: Cluster,
+    dir: TempDir,
+    _turn: SemaphorePermit<'static>,
+}
+
+impl Three {
+    async fn new() -> Self {
+        let turn = turn().await;
+        let dir = tempfile::tempdir().unwrap();
+        let cluster = Cluster::start(3, dir.path(), &NatsOptions::new(dir.path())).await.unwrap();
+        let servers: Vec<String> = cluster.urls().iter().map(|url| format!("\"{url}\"")).collect();
+        let configuration = format!(
+            "[broker]\nservers = [{}]\n[store]\npath = \"{}\"\n[book]\noverdraft = \"allow\"\n[ops]\nlisten = \
+             \"127.0.0.1:0\"\n[log]\nformat = \"json\"\n[[lane]]\nname = \"payments\"\nslots = 64\nexpires = \"1s\"\n",
+            servers.join(", "),
+            dir.path().join("acquit.db").display(),
+        );
+        std::fs::write(dir.path().join("acquit.toml"), configuration).unwrap();
+        Self { cluster, dir, _turn: turn }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command.arg("--config").arg(self.dir.path().join("acquit.toml")).args(arguments).kill_on_drop(true);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ACQUIT_")) {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// Runs a verb to its end, which must be good; gives what it printed.
+    async fn acquit(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}{}", String::from_utf8_lossy(&output.stdout));
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn leaders_that_change_and_servers_that_die_lose_and_double_nothing() {
+    let mut three = Three::new().await;
+    three.acquit(&["provision", "--replicas", "3", "--ack-wait", "2s"]).await;
+    let load = Load::mixed(41, 4_000, 10);
+    let file = three.dir.path().join("load.jsonl");
+    std::fs::write(&file, load.bodies.join(&b'\n')).unwrap();
+    let mut publish = three.command(&["publish", "--json"]);
+    let publishing = tokio::spawn(async move { publish.arg(file).output().await.unwrap() });
+    let worker = Worker::start(three.command(&["run"])).await;
+    let operator = crate::site::connect_to(three.cluster.urls()).await;
+    for (settled, what) in
+        [(200, "CONSUMER.LEADER.STEPDOWN.PAYMENTS.acquit-payments"), (600, "STREAM.LEADER.STEPDOWN.PAYMENTS")]
+    {
+        worker.within(Duration::from_secs(60), "it settles", |lane| lane.settled > settled).await;
+        operator.api(what, &Value::Null).await.unwrap();
+    }
+    for (settled, node) in [(1_000, 0), (1_800, 1)] {
+        worker.within(Duration::from_secs(60), "it settles", |lane| lane.settled > settled).await;
+        three.cluster.node_mut(node).unwrap().kill9().unwrap();
+        let before = worker.lane().await.map_or(0, |lane| lane.settled);
+        worker.within(Duration::from_secs(60), "it goes on with two servers", |lane| lane.settled > before + 50).await;
+        three.cluster.node_mut(node).unwrap().restart().await.unwrap();
+    }
+    let published = publishing.await.unwrap();
+    assert_eq!(published.status.code(), Some(0), "{}", String::from_utf8_lossy(&published.stderr));
+    wait_until("every event has its end", Duration::from_secs(90), async || {
+        let info = operator.consumer_info("PAYMENTS", "acquit-payments").await.ok();
+        info.is_some_and(|info| info.num_pending == 0 && info.num_ack_pending == 0)
+    })
+    .await;
+    worker.stop().await;
+    let found: Value = serde_json::from_str(&three.acquit(&["reconcile", "--json"]).await).unwrap();
+    assert_eq!(found["events"]["settled"], load.expected.settled, "{found:#}");
+    assert_eq!(found["events"]["dead_lettered"], load.expected.dead_lettered, "{found:#}");
+}
