@@ -25,9 +25,9 @@ mod types {
         drop(held.terminate("FF01").await);
     }
 
-    //~ cheat: put another event's name on a delivery E0616 `event`
+    //~ cheat: put another event's name on a delivery E0616 `what`
     fn rename<W: Wire>(held: &mut Delivery<W>, other: &Delivery<W>) {
-        held.event = other.event().clone();
+        held.what.event = other.event().clone();
     }
 
     //~ cheat: announce an intent E0308 Recorded`
