@@ -18,6 +18,8 @@ pub(super) struct Standing {
     era: u64,
     /// The connection's epoch at the last verification; `None` where there is doubt.
     verified: Option<u64>,
+    /// Grows with each doubt, so that a verification does not erase one that came up while it asked.
+    doubts: u64,
 }
 
 /// What the last verification found.
@@ -99,12 +101,26 @@ const WINDOW: u64 = 16_384;
 /// The last [`WINDOW`] consumer sequences, one bit each.
 struct Seen {
     top: u64,
+    /// The connection's epoch at the last meeting; 0 before the first.
+    epoch: u64,
     bits: Vec<u64>,
 }
 
 impl Seen {
     fn new() -> Self {
-        Self { top: 0, bits: vec![0; usize::try_from(WINDOW / 64).unwrap_or_default()] }
+        Self { top: 0, epoch: 0, bits: vec![0; usize::try_from(WINDOW / 64).unwrap_or_default()] }
+    }
+
+    /// Takes on what the consumer says it has delivered: at the first meeting, for another consumer, and where the
+    /// count went back over a new connection, as after a crash of an R1 server. Everything up to there counts as
+    /// seen. On the same connection a lower count is only an older answer: deliveries have overtaken it.
+    fn meet(&mut self, delivered: u64, changed: bool, epoch: u64) {
+        let back = epoch != self.epoch && delivered < self.top;
+        if self.epoch == 0 || changed || back {
+            self.top = delivered;
+            self.bits.fill(u64::MAX);
+        }
+        self.epoch = epoch;
     }
 
     /// Notes a sequence; false where it was seen before or lies too far back: the consumer counts anew.
@@ -147,7 +163,7 @@ impl<W: Wire> Broker<W> {
         let shared = Shared {
             stream: self.streams.payments.clone(),
             name: name.to_owned(),
-            standing: watch::Sender::new(Standing { era: 1, verified: None }),
+            standing: watch::Sender::new(Standing { era: 1, verified: None, doubts: 0 }),
             facts: RwLock::default(),
             seen: Mutex::new(Seen::new()),
         };
@@ -191,7 +207,10 @@ impl<W: Wire> Consumer<W> {
 
     /// Something was said that makes the consumer's identity doubtful: nothing is answered until it is verified.
     pub(crate) fn doubt(&self) {
-        self.shared.standing.send_if_modified(|standing| standing.verified.take().is_some());
+        self.shared.standing.send_modify(|standing| {
+            standing.verified = None;
+            standing.doubts = standing.doubts.wrapping_add(1);
+        });
     }
 
     /// Whether answers and pulls may go out now.
@@ -203,6 +222,7 @@ impl<W: Wire> Consumer<W> {
     /// Asks the broker who stream and consumer are, and compares with what was known.
     pub(crate) async fn verify(&self) -> Result<Facts, VerifyError> {
         let epoch = self.broker.wire.link().borrow().epoch;
+        let before = self.shared.standing.borrow().doubts;
         let stream = self.broker.stream_info(self.shared.stream.as_str()).await;
         let stream = stream.inspect_err(|_| self.doubt())?;
         let consumer = self.broker.consumer_info(self.shared.stream.as_str(), &self.shared.name).await;
@@ -221,13 +241,12 @@ impl<W: Wire> Consumer<W> {
                 None
             }
         });
-        if changed.is_some() || self.shared.standing.borrow().verified != Some(epoch) {
-            // After a crash of an R1 server the sequence goes back for the same consumer too.
-            *self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen::new();
-        }
+        let delivered = new.consumer.delivered.consumer_seq;
+        self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner).meet(delivered, changed.is_some(), epoch);
         self.shared.standing.send_modify(|standing| {
             // Another consumer is verified a second time, after whoever owns the lane has looked at it.
-            standing.verified = if changed.is_some() { None } else { Some(epoch) };
+            let good = changed.is_none() && standing.doubts == before;
+            standing.verified = if good { Some(epoch) } else { None };
             standing.era = standing.era.saturating_add(u64::from(changed.is_some()));
         });
         match changed {
@@ -276,5 +295,11 @@ mod tests {
         assert!(!seen.note(3), "the same sequence twice");
         assert!(seen.note(100_000) && seen.note(99_000));
         assert!(!seen.note(1), "far behind the newest");
+        seen.meet(99_500, false, 1);
+        assert!(!seen.note(99_400) && seen.note(99_501), "the first meeting");
+        seen.meet(99_000, false, 1);
+        assert!(!seen.note(99_501) && seen.note(99_502), "an older answer on the same connection");
+        seen.meet(50, false, 2);
+        assert!(!seen.note(50) && seen.note(51), "a count that went back over a new connection");
     }
 }

@@ -122,15 +122,12 @@ impl<W: Wire> Delivery<W> {
             consumer.doubt();
             return None;
         }
+        // The era first: a verification in between makes the pair stale, and a stale delivery is never answered.
+        let era = consumer.era();
         let terms = consumer.terms()?;
         let received = Instant::now();
-        let hold = Hold {
-            consumer: consumer.clone(),
-            reply,
-            era: consumer.era(),
-            ack_wait: terms.ack_wait,
-            answered: Mutex::new(received),
-        };
+        let hold =
+            Hold { consumer: consumer.clone(), reply, era, ack_wait: terms.ack_wait, answered: Mutex::new(received) };
         let what = What {
             event: EventId {
                 stream: consumer.stream().clone(),

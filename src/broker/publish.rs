@@ -52,6 +52,19 @@ pub enum PublishError {
     },
 }
 
+impl PublishError {
+    /// Whether the same message would be refused however well the broker does.
+    pub(crate) fn is_about_the_message(&self) -> bool {
+        /// JetStream's error for a message above the stream's `max_msg_size`.
+        const TOO_LARGE: u64 = 10_054;
+        match self {
+            Self::Collision { .. } | Self::OtherEvent => true,
+            Self::Refused { code, .. } => *code == TOO_LARGE,
+            Self::Unconfirmed(_) | Self::NotTheStream { .. } => false,
+        }
+    }
+}
+
 /// Proof that an outcome is durable in the store and that its event has a PubAck.
 #[must_use]
 pub(crate) struct Announced {

@@ -93,6 +93,9 @@ pub struct ConsumerInfo {
     /// Not yet delivered.
     #[serde(default)]
     pub num_pending: u64,
+    /// Paused on the server, by an operator.
+    #[serde(default)]
+    pub paused: bool,
     /// The broker's clock.
     #[serde(default)]
     pub ts: Option<jiff::Timestamp>,

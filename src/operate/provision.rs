@@ -337,17 +337,22 @@ fn existing_consumer(
     let theirs = info.metadata(STORE_ID).map(ToOwned::to_owned);
     let mut differences = differences(is, &wanted);
     // Where it started is history, and its metadata holds the broker's own entries as well.
-    differences.retain(|d| !["deliver_policy", "opt_start_seq", "metadata", "description"].contains(&d.key.as_str()));
+    differences.retain(|d| {
+        !["deliver_policy", "opt_start_seq", "metadata", "description", "filter_subjects"].contains(&d.key.as_str())
+    });
     let adopt = theirs.as_deref() != Some(store.to_string().as_str());
+    let mut filters = info.filters();
+    filters.sort_unstable();
+    let wanted_filters = wanted.get("filter_subjects").and_then(sorted).unwrap_or_default();
     let find = |key: &str| differences.iter().find(|d| d.key == key);
-    let action = if adopt && !options.adopt && (theirs.is_some() || info.ack_floor.stream_seq > 0) {
+    let action = if adopt && !options.adopt && (theirs.is_some() || info.ack_floor.consumer_seq > 0) {
         Action::Refuse(format!(
             "it belongs to {}; give it to this store ({store}) with --adopt-store only after `acquit reconcile`",
             theirs
                 .as_deref()
                 .map_or_else(|| "no store and has acknowledged events".to_owned(), |t| format!("store {t}"))
         ))
-    } else if find("filter_subjects").is_some() {
+    } else if filters != wanted_filters {
         Action::Refuse(
             "its filter would change in place, and held events of the old filter would go on being redelivered: drain \
              it, delete it and provision it again with an explicit --start"

@@ -85,6 +85,10 @@ impl<'a> Group<'a> {
         let id = judged.payment_id();
         self.note(id, &origin.history);
         if let Some(row) = self.events.get(&origin.event) {
+            // A server that lost its tail gives a sequence out again: the row is another message's.
+            if row.requested_at != to_millis(origin.requested_at) {
+                return Verdict::Foreign;
+            }
             if self.starts.remove(&origin.event).is_some() {
                 self.starts_changed.insert(origin.event.clone(), None);
             }
@@ -260,6 +264,9 @@ impl<'a> Group<'a> {
 
     fn condemn(&mut self, origin: &Origin, why: &DeadReason, payment: Option<&PaymentId>) -> Verdict {
         if let Some(row) = self.events.get(&origin.event) {
+            if row.requested_at != to_millis(origin.requested_at) {
+                return Verdict::Foreign;
+            }
             return match row.kind {
                 EventKind::Condemned => Verdict::Condemned(Box::new(row.clone())),
                 EventKind::Rejected | EventKind::Duplicate => Verdict::Ended,

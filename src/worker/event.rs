@@ -190,11 +190,29 @@ impl<W: Wire> Event<Elsewhere, W> {
 }
 
 impl<W: Wire> Event<Intent, W> {
-    /// Sends the payment to the rail, in a task of its own: from here on nothing may be dropped half way.
-    pub(super) fn submit<R: Rail>(self, rail: Arc<R>) -> (Event<Doubt, W>, JoinHandle<Answer>) {
+    /// The rail that the attempt on record is for.
+    pub(super) fn rail(&self) -> &str {
+        self.state.rail()
+    }
+
+    /// Gives up the right to send; what is left says that nothing was sent.
+    pub(super) fn unsent(self) -> Event<Doubt, W> {
+        self.turn(|intent| intent.dispatch().1)
+    }
+
+    /// Sends the payment to the rail, in a task of its own: from here on nothing may be dropped half way. Not where
+    /// its deadline has passed: then nothing was sent.
+    pub(super) fn submit<R: Rail>(
+        self,
+        rail: Arc<R>,
+        now: Timestamp,
+    ) -> Result<(Event<Doubt, W>, JoinHandle<Answer>), Event<Doubt, W>> {
         let (order, doubt) = self.state.dispatch();
-        let call = tokio::spawn(async move { rail.submit(&order).await });
-        (Event { state: doubt, held: self.held }, call)
+        let event = Event { state: doubt, held: self.held };
+        if now >= order.deadline() {
+            return Err(event);
+        }
+        Ok((event, tokio::spawn(async move { rail.submit(&order).await })))
     }
 }
 

@@ -121,6 +121,8 @@ impl Gates {
             match self.breaker(watch).gate(now) {
                 Gate::Open => {}
                 Gate::Shut { until, .. } => return Credit::Shut { why: watch.paused(), until: Some(until) },
+                // Few events end as dead letters: waiting for enough of them to ramp up would throttle all the others.
+                Gate::Permits(_) if watch == Watch::DeadLetters => {}
                 Gate::Permits(permits) => {
                     let more = permits.get().saturating_sub(self.waiting.load(Ordering::Relaxed));
                     credit = match credit {

@@ -67,7 +67,12 @@ async fn settle<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Judged,
         let (probe, began) = (pass.is_probe(), Instant::now());
         match event.open(&ctx.store, &ctx.lane.name, notes, ctx.route()).await {
             Ok(opened) => {
-                pass.seen(Call::Served, began.elapsed());
+                if ctx.rail.is_some() {
+                    // The breaker watches the rail: an event that does not reach it says nothing about it.
+                    drop(pass);
+                } else {
+                    pass.seen(Call::Served, began.elapsed());
+                }
                 ctx.metrics.settlement(true, began.elapsed());
                 return opened_as(ctx, opened).await;
             }
@@ -160,6 +165,10 @@ pub(super) async fn condemn<W: Wire, R: Rail>(
                 pass.seen(Call::Served, began.elapsed());
                 return bury(ctx, condemned).await;
             }
+            Err((NotCondemned::Lost(StoreLost::Refused(what), _), back)) => {
+                pass.seen(Call::Served, began.elapsed());
+                return interrupted(ctx, back, &format!("the store refuses its content: {what}")).await;
+            }
             Err((NotCondemned::Lost(lost, _), back)) => {
                 ctx.store_lost(&lost);
                 pass.seen(Call::Down, began.elapsed());
@@ -200,7 +209,8 @@ async fn bury<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Condemned
                 return Finished::DeadLettered;
             }
             Err((error, back)) => {
-                pass.seen(Call::Down, began.elapsed());
+                // A letter that can never be stored says nothing about the others; it must not keep the lane shut.
+                pass.seen(if error.is_about_the_message() { Call::Served } else { Call::Down }, began.elapsed());
                 ctx.metrics.bury_failed();
                 let detail = error.to_string();
                 Flow::DeadLetterNotConfirmed { lane: ctx.name(), event: &id.to_string(), detail: &detail }.emit();

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
@@ -11,7 +12,7 @@ use super::context::Context;
 use super::dispose::{Disposition, Unfinished};
 use super::event::{Event, Opened, Settled};
 use super::gate::Watch;
-use super::process::{condemn, decide, hand_back, interrupted, opened_as, pass, wait_or_leave};
+use super::process::{condemn, decide, hand_back, interrupted, opened_as, pass};
 use crate::broker::Wire;
 use crate::domain::{Answer, Finding, NotSent};
 use crate::rails::Rail;
@@ -32,12 +33,17 @@ pub(super) fn submit<W: Wire, R: Rail>(
         let Some(rail) = ctx.rail.clone() else {
             return interrupted(&ctx, event, "this worker has no rail").await;
         };
-        let Some(pass) = pass(&ctx, Watch::Settlement, &event).await else {
-            return interrupted(&ctx, event, "the gate stayed shut").await;
+        if event.rail() != rail.name() {
+            // Only the rail that an intent names may ever be given its order.
+            return unsent(&ctx, event).await;
+        }
+        let Some(pass) = pass(&ctx, Watch::Settlement, &event).await else { return unsent(&ctx, event).await };
+        let (began, probe, deadline) = (Instant::now(), pass.is_probe(), rail.terms().deadline);
+        let (event, mut call) = match event.submit(rail, Timestamp::now()) {
+            Ok(submitted) => submitted,
+            // Its deadline passed while it waited: asked again, the store refuses it (AB11).
+            Err(event) => return conclude(&ctx, event, Answer::NotSent(NotSent::Pool), None, false).await,
         };
-        let began = Instant::now();
-        let deadline = rail.terms().deadline;
-        let (event, mut call) = event.submit(rail);
         let (answer, late) = match timeout(deadline, &mut call).await {
             Ok(Ok(answer)) => (answer, None),
             // A panic may have come after the sending.
@@ -46,7 +52,7 @@ pub(super) fn submit<W: Wire, R: Rail>(
         };
         pass.seen(call_of(&answer), began.elapsed());
         ctx.metrics.settlement(answer != Answer::Unknown, began.elapsed());
-        conclude(&ctx, event, answer, late).await
+        conclude(&ctx, event, answer, late, probe).await
     })
 }
 
@@ -58,11 +64,17 @@ fn call_of(answer: &Answer) -> Call {
     }
 }
 
+/// An attempt is on record, and this process knows that it was not sent: it says so, or the payment would be in doubt.
+async fn unsent<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Intent, W>) -> Finished {
+    conclude(ctx, event.unsent(), Answer::NotSent(NotSent::Pool), None, false).await
+}
+
 async fn conclude<W: Wire, R: Rail>(
     ctx: &Arc<Context<W, R>>,
     event: Event<Doubt, W>,
     answer: Answer,
     late: Option<JoinHandle<Answer>>,
+    probe: bool,
 ) -> Finished {
     let mut event = event;
     loop {
@@ -84,7 +96,7 @@ async fn conclude<W: Wire, R: Rail>(
                     | Answer::Unknown => NotSent::SaidNotProcessed { retry_after: None },
                 };
                 let why = "the rail did not take it";
-                return match decide(ctx, &event, Unfinished::NotSent(&not_sent), true, why) {
+                return match decide(ctx, &event, Unfinished::NotSent(&not_sent), probe, why) {
                     Disposition::Condemn(reason) => condemn(ctx, event, reason).await,
                     Disposition::Later { after, .. } | Disposition::Inquire { after } => {
                         hand_back(ctx, event, why, after).await
@@ -93,10 +105,14 @@ async fn conclude<W: Wire, R: Rail>(
             }
             Err((lost, back)) => {
                 ctx.store_lost(&lost);
-                // The answer is only in this process: it is kept and stored as soon as the store serves again.
-                match wait_or_leave(ctx, back, Unfinished::StoreLost, false, "the store did not serve").await {
-                    Ok(again) => event = again,
-                    Err(end) => return end,
+                // The answer is only in this process: the event is held past its time until the store serves again.
+                let again = match decide(ctx, &back, Unfinished::StoreLost, false, "the store did not serve") {
+                    Disposition::Later { after, .. } | Disposition::Inquire { after } => after,
+                    Disposition::Condemn(_) => Duration::from_secs(1),
+                };
+                tokio::select! {
+                    () = ctx.cut.cancelled() => return interrupted(ctx, back, "the store did not serve").await,
+                    () = tokio::time::sleep(again) => event = back,
                 }
             }
         }
@@ -114,6 +130,9 @@ pub(super) fn inquire<W: Wire, R: Rail>(
         let Some(rail) = ctx.rail.clone() else {
             return interrupted(&ctx, event, "this worker has no rail").await;
         };
+        if event.doubt().rail() != rail.name() {
+            return interrupted(&ctx, event, "its attempt belongs to another rail").await;
+        }
         Flow::Unknown { lane: ctx.name(), payment: event.doubt().payment_id().as_str() }.emit();
         let _counted = Unknown::count(&ctx.metrics);
         let (mut event, mut late) = (event, late);
@@ -125,13 +144,15 @@ pub(super) fn inquire<W: Wire, R: Rail>(
                 Disposition::Condemn(_) => Duration::from_secs(60),
             };
             let again = Instant::now().checked_add(after);
-            if again.is_none_or(|again| again >= ctx.hold_until(&event)) {
+            // An answer that is still to come is worth the slot, for as long as the rail may take.
+            let until = if late.is_some() { ctx.hold_until(&event) + longest } else { ctx.hold_until(&event) };
+            if again.is_none_or(|again| again >= until) {
                 break;
             }
             tokio::select! {
                 () = ctx.stop.cancelled() => break,
                 () = tokio::time::sleep(after) => {}
-                answer = late_answer(&mut late) => return conclude(&ctx, event, answer, None).await,
+                answer = late_answer(&mut late) => return conclude(&ctx, event, answer, None, false).await,
             }
             let finding = match timeout(terms.deadline, rail.inquire(&event.doubt().key())).await {
                 Ok(finding) => finding,

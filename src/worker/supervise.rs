@@ -96,6 +96,7 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
         self.failures = 0;
         ctx.set_trouble(None);
         ctx.gates.hold(Paused::Broker, false);
+        ctx.gates.hold(Paused::Operator, facts.consumer.paused);
         self.clock(facts);
         ctx.pending.store(facts.consumer.num_pending, Ordering::Relaxed);
         ctx.metrics.pending.set(gauge(facts.consumer.num_pending));
@@ -139,8 +140,9 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
     fn stalled(&mut self, facts: &Facts) {
         let ctx = &self.ctx;
         let open = ctx.gates.credit(std::time::Instant::now()) == Credit::Open;
-        let room = ctx.slots.used() < ctx.slots.limit() || ctx.pulls_outstanding.load(Ordering::Relaxed) > 0;
         let terms = ctx.consumer.terms();
+        let fits = terms.is_some_and(|t| ctx.slots.fit(0, t.largest) > 0);
+        let room = ctx.slots.free() > 0 && fits || ctx.pulls_outstanding.load(Ordering::Relaxed) > 0;
         let saturated = terms.is_some_and(|t| facts.consumer.num_ack_pending >= t.max_ack_pending);
         let quiet = ctx.quiet_for() > ctx.lane.limits.expires.saturating_mul(2);
         if facts.consumer.num_pending == 0 || !open || !room || saturated || !quiet {

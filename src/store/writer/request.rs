@@ -180,7 +180,9 @@ fn condemned(origin: Origin, end: Result<Verdict, StoreLost>) -> Result<Condemne
 
 /// An answer that the request cannot have: the rows are not those it came from, or a bug of ours.
 fn unfit(verdict: &Verdict) -> StoreLost {
-    let foreign = matches!(verdict, Verdict::Foreign);
-    let why = if foreign { "its rows are not those this request came from" } else { "the decision does not fit" };
-    StoreLost::Failed(why.to_owned())
+    if matches!(verdict, Verdict::Foreign) {
+        StoreLost::Refused("what is on record under its id is another message's".to_owned())
+    } else {
+        StoreLost::Failed("the decision does not fit".to_owned())
+    }
 }
