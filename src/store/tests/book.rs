@@ -1,8 +1,10 @@
 use std::time::Duration;
 
+use rusqlite::Connection;
+
 use super::harness::{Expect, Home, Wish, event, id, leading_code, open, origin};
 use crate::domain::{Code, DeadReason, Outcome, Reason, RefusedBy};
-use crate::store::{EventKind, EventRecord, NotCondemned, Note, Route, State, Unknown};
+use crate::store::{EventKind, EventRecord, NotCondemned, Note, Route, Sqlite, SqliteSettings, State, Unknown};
 
 #[tokio::test]
 async fn a_redelivered_event_is_settled_once_and_told_the_same_again() {
@@ -74,13 +76,24 @@ async fn the_same_id_with_other_content_is_condemned_and_leaves_the_payment_alon
 #[tokio::test]
 async fn duplicate_and_conflict_inside_one_group_follow_stream_order() {
     let home = Home::new();
-    let store = home.store();
-    let (a, b) = (Wish::new("PAY-1", 7), Wish::new("PAY-1", 8));
+    let patient = SqliteSettings { busy_timeout: Duration::from_secs(10), ..home.settings() };
+    let store = home.start(Sqlite::open(patient).unwrap(), "worker");
+    let (a, b, other) = (Wish::new("PAY-1", 7), Wish::new("PAY-1", 8), Wish::new("PAY-2", 9));
+    // The writer is kept waiting with another payment until all three are in its queue: they become one group.
+    let foreign = Connection::open(home.path()).unwrap();
+    foreign.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut before = std::pin::pin!(open(&store, 9, other.valid(), Route::Book));
+    assert!(futures_util::poll!(before.as_mut()).is_pending());
+    while store.waiting() > 0 {
+        tokio::task::yield_now().await;
+    }
     // Polled together, in an order that is not the stream's.
-    let (conflict, duplicate, first) = tokio::join!(
+    let (conflict, duplicate, first, (), _) = tokio::join!(
         open(&store, 3, b.valid(), Route::Book),
         open(&store, 2, a.valid(), Route::Book),
         open(&store, 1, a.valid(), Route::Book),
+        async { foreign.execute_batch("ROLLBACK").unwrap() },
+        before,
     );
     assert!(!first.recorded().is_duplicate());
     assert!(duplicate.recorded().is_duplicate());
