@@ -115,12 +115,12 @@ mod types {
 
     //~ cheat: submit from a doubt E0599 `submit`
     fn submit_doubt<W: Wire, R: Rail>(event: Event<Doubt, W>, rail: Arc<R>) {
-        drop(event.submit(rail));
+        drop(event.submit(rail, jiff::Timestamp::UNIX_EPOCH));
     }
 
     //~ cheat: submit what the store was not asked about E0599 `submit`
     fn submit_judged<W: Wire, R: Rail>(event: Event<Judged, W>, rail: Arc<R>) {
-        drop(event.submit(rail));
+        drop(event.submit(rail, jiff::Timestamp::UNIX_EPOCH));
     }
 
     //~ cheat: conclude an attempt that was not sent E0599 `conclude`
@@ -245,8 +245,8 @@ mod moves {
 
     //~ cheat: submit one intent twice E0382 `event`
     fn submit_twice<W: Wire, R: Rail>(event: Event<Intent, W>, rail: Arc<R>) {
-        drop(event.submit(Arc::clone(&rail)));
-        drop(event.submit(rail));
+        drop(event.submit(Arc::clone(&rail), jiff::Timestamp::UNIX_EPOCH));
+        drop(event.submit(rail, jiff::Timestamp::UNIX_EPOCH));
     }
 
     //~ cheat: have two orders out of one intent E0382 `intent`

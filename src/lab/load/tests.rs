@@ -152,13 +152,3 @@ fn currencies_of_every_number_of_decimals_and_all_schemes_come() {
         }
     }
 }
-
-/// Run by hand: `cargo test --release --lib lab::load -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn how_fast_it_is() {
-    let start = std::time::Instant::now();
-    let bytes: usize = Generator::new(GeneratorSettings::new(1_000_000)).map(|event| event.body.len()).sum();
-    let took = start.elapsed();
-    assert!(took.as_secs() < 5, "1,000,000 events of {} bytes took {took:?}", bytes / 1_000_000);
-}
