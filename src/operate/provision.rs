@@ -101,6 +101,9 @@ impl Plan {
     }
 }
 
+/// Requests for one step, each with the API's own timeout.
+const TRIES: u32 = 4;
+
 /// Keys that an update may change without risk to what is stored or held.
 const CHANGEABLE: [&str; 9] = [
     "description",
@@ -157,9 +160,22 @@ pub async fn apply<W: Wire>(broker: &Broker<W>, plan: &Plan) -> Result<(), (Stri
             let body = json!({ "stream_name": step.stream, "config": step.config, "action": action });
             (format!("CONSUMER.CREATE.{}.{}", step.stream, step.name), body)
         };
-        broker.api(&verb, &body).await.map_err(|error| (format!("{} {}", step.kind, step.name), error))?;
+        ask(broker, &verb, &body).await.map_err(|error| (format!("{} {}", step.kind, step.name), error))?;
     }
     Ok(())
+}
+
+/// Asks again where no answer came: a cluster that is electing leaders takes its time, and a second request for what
+/// is there by now is answered like the first.
+async fn ask<W: Wire>(broker: &Broker<W>, verb: &str, body: &Value) -> Result<Value, ApiError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match broker.api(verb, body).await {
+            Err(ApiError::Wire { .. }) if tries < TRIES => {}
+            other => return other,
+        }
+    }
 }
 
 fn file(text: &str) -> Result<Map<String, Value>, ApiError> {
