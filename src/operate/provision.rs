@@ -1,6 +1,8 @@
 //! Streams and consumers as `nats/` has them: planned, shown, then applied. Idempotent. It refuses what loses events:
 //! a filter edited in place, an `ack_wait` shortened under load, a guessed start on a stream that holds events.
 
+mod apply;
+
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -8,6 +10,8 @@ use super::guard::STORE_ID;
 use crate::broker::{ApiError, Broker, Streams, Wire};
 use crate::domain::StoreId;
 use crate::worker::Lane;
+
+pub use apply::apply;
 
 const PAYMENTS: &str = include_str!("../../nats/streams/PAYMENTS.json");
 const OUTCOMES: &str = include_str!("../../nats/streams/PAYMENT_OUTCOMES.json");
@@ -101,9 +105,6 @@ impl Plan {
     }
 }
 
-/// Requests for one step, each with the API's own timeout.
-const TRIES: u32 = 4;
-
 /// Keys that an update may change without risk to what is stored or held.
 const CHANGEABLE: [&str; 9] = [
     "description",
@@ -141,41 +142,6 @@ pub async fn plan<W: Wire>(
         steps.push(consumer_step(broker, lane, filters, store, options).await?);
     }
     Ok(Plan { steps })
-}
-
-/// Does what the plan says. Refused steps are left.
-///
-/// # Errors
-/// At the first step the broker refuses; the steps before it are done, and running it again goes on.
-pub async fn apply<W: Wire>(broker: &Broker<W>, plan: &Plan) -> Result<(), (String, ApiError)> {
-    for step in &plan.steps {
-        let action = match step.action {
-            Action::Keep | Action::Refuse(_) => continue,
-            Action::Create => "create",
-            Action::Update => "update",
-        };
-        let (verb, body) = if step.kind == "stream" {
-            (format!("STREAM.{}.{}", action.to_ascii_uppercase(), step.name), step.config.clone())
-        } else {
-            let body = json!({ "stream_name": step.stream, "config": step.config, "action": action });
-            (format!("CONSUMER.CREATE.{}.{}", step.stream, step.name), body)
-        };
-        ask(broker, &verb, &body).await.map_err(|error| (format!("{} {}", step.kind, step.name), error))?;
-    }
-    Ok(())
-}
-
-/// Asks again where no answer came: a cluster that is electing leaders takes its time, and a second request for what
-/// is there by now is answered like the first.
-async fn ask<W: Wire>(broker: &Broker<W>, verb: &str, body: &Value) -> Result<Value, ApiError> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        match broker.api(verb, body).await {
-            Err(ApiError::Wire { .. }) if tries < TRIES => {}
-            other => return other,
-        }
-    }
 }
 
 fn file(text: &str) -> Result<Map<String, Value>, ApiError> {

@@ -49,6 +49,14 @@ pub(super) enum Opened<W> {
     Elsewhere(Event<Elsewhere, W>),
 }
 
+/// Whether an attempt went to its rail.
+pub(super) enum Submitted<W> {
+    /// It may have reached it.
+    Sent(Event<Doubt, W>, JoinHandle<Answer>),
+    /// Its deadline had passed: nothing was sent.
+    TooLate(Event<Doubt, W>),
+}
+
 /// What stands after a rail's answer was stored.
 pub(super) enum Settled<W> {
     Final(Event<Recorded, W>),
@@ -202,17 +210,13 @@ impl<W: Wire> Event<Intent, W> {
 
     /// Sends the payment to the rail, in a task of its own: from here on nothing may be dropped half way. Not where
     /// its deadline has passed: then nothing was sent.
-    pub(super) fn submit<R: Rail>(
-        self,
-        rail: Arc<R>,
-        now: Timestamp,
-    ) -> Result<(Event<Doubt, W>, JoinHandle<Answer>), Event<Doubt, W>> {
+    pub(super) fn submit<R: Rail>(self, rail: Arc<R>, now: Timestamp) -> Submitted<W> {
         let (order, doubt) = self.state.dispatch();
         let event = Event { state: doubt, held: self.held };
         if now >= order.deadline() {
-            return Err(event);
+            return Submitted::TooLate(event);
         }
-        Ok((event, tokio::spawn(async move { rail.submit(&order).await })))
+        Submitted::Sent(event, tokio::spawn(async move { rail.submit(&order).await }))
     }
 }
 

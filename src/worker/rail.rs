@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::context::Context;
 use super::dispose::{Disposition, Unfinished};
-use super::event::{Event, Opened, Settled};
+use super::event::{Event, Opened, Settled, Submitted};
 use super::gate::Watch;
 use super::process::{condemn, decide, hand_back, interrupted, opened_as, pass};
 use crate::broker::Wire;
@@ -40,9 +40,11 @@ pub(super) fn submit<W: Wire, R: Rail>(
         let Some(pass) = pass(&ctx, Watch::Settlement, &event).await else { return unsent(&ctx, event).await };
         let (began, probe, deadline) = (Instant::now(), pass.is_probe(), rail.terms().deadline);
         let (event, mut call) = match event.submit(rail, Timestamp::now()) {
-            Ok(submitted) => submitted,
+            Submitted::Sent(event, call) => (event, call),
             // Its deadline passed while it waited: asked again, the store refuses it (AB11).
-            Err(event) => return conclude(&ctx, event, Answer::NotSent(NotSent::Pool), None, false).await,
+            Submitted::TooLate(event) => {
+                return conclude(&ctx, event, Answer::NotSent(NotSent::Pool), None, false).await;
+            }
         };
         let (answer, late) = match timeout(deadline, &mut call).await {
             Ok(Ok(answer)) => (answer, None),
