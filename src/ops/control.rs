@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{AUTHORIZATION, FORWARDED, ORIGIN, WWW_AUTHENTICATE};
+use actix_web::http::header::{AUTHORIZATION, ORIGIN, WWW_AUTHENTICATE};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, Resource, web};
 use serde_json::json;
 
@@ -80,12 +80,17 @@ async fn breaker(
 }
 
 fn caller(request: &HttpRequest) -> Caller<'_> {
-    let has = |name: &str| request.headers().contains_key(name);
+    // Whatever a proxy is known to add.
+    let of_a_proxy = |name: &str| {
+        ["forwarded", "via", "x-real-ip"].contains(&name)
+            || name.starts_with("x-forwarded-")
+            || name.starts_with("x-envoy-")
+    };
     let bearer = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     Caller {
         peer: request.peer_addr().map(|peer| peer.ip()),
         of_a_page: request.headers().contains_key(ORIGIN),
-        forwarded: request.headers().contains_key(FORWARDED) || has("x-forwarded-for") || has("via"),
+        forwarded: request.headers().keys().any(|name| of_a_proxy(name.as_str())),
         json: request.content_type().eq_ignore_ascii_case("application/json"),
         bearer: bearer.and_then(|value| value.strip_prefix("Bearer ")),
     }

@@ -309,6 +309,7 @@ mod tests {
             ("X-Forwarded-For", "10.0.0.7"),
             ("Forwarded", "for=10.0.0.7"),
             ("Via", "1.1 proxy"),
+            ("X-Envoy-Peer-Metadata-Id", "sidecar"),
         ] {
             assert_eq!(ordered(None, |request| request.insert_header(header)).await.0, 403, "{header:?}");
         }

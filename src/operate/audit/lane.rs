@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Mandate;
-use crate::broker::{Broker, Wire};
+use crate::broker::{ApiError, Broker, Wire};
 use crate::domain::LaneName;
 use crate::operate::Trouble;
 
@@ -109,6 +109,21 @@ impl LaneEntry {
         match broker.publish_confirmed(&subject, &id, &[], Bytes::from(body), stream).await {
             Ok((sequence, _)) => Ok(sequence),
             Err(error) => Err(Trouble::of_publish(broker, &subject, &error)),
+        }
+    }
+
+    /// The newest record about a lane, of any kind.
+    pub(in crate::operate) async fn newest<W: Wire>(
+        broker: &Broker<W>,
+        lane: &LaneName,
+    ) -> Result<Option<Self>, Trouble> {
+        let subject = format!("payments.audit.lane.{lane}.*");
+        match broker.last_on(broker.streams().audit.as_str(), &subject).await {
+            Ok(stored) => serde_json::from_slice(&stored.payload)
+                .map(Some)
+                .map_err(|e| Trouble::Refused { what: format!("{}: not an audit record: {e}", stored.subject) }),
+            Err(ApiError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(Trouble::of_api(broker, error)),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{
 use crate::broker::{ApiError, Broker, ConsumerInfo, StreamInfo, Wire};
 use crate::domain::{EventId, PaymentId, RailRef, Reason};
 use crate::operate::Trouble;
-use crate::operate::audit::{Action, read_last};
+use crate::operate::audit::{Action, LaneEntry, read_last};
 use crate::store::{
     AttemptRecord, Ended, EventKind, EventRow, PaymentRecord, PaymentRow, Reader, State, TransferRecord,
 };
@@ -46,6 +46,12 @@ pub async fn explain<W: Wire>(
             }
         }
     }
+    let steered = match (standing, &record.payment) {
+        (Standing::Open | Standing::InDoubt | Standing::Held, Some(row)) => {
+            LaneEntry::newest(broker, &row.lane).await?
+        }
+        _ => None,
+    };
     outcomes.sort_by_key(|outcome: &OutcomePart| outcome.sequence);
     Ok(Explanation {
         payment_id: id.to_string(),
@@ -57,6 +63,7 @@ pub async fn explain<W: Wire>(
         ledger: record.transfer.map(ledger_part),
         notes: record.notes.into_iter().map(|n| NotePart { at: n.at, what: n.what, breaker: n.breaker }).collect(),
         outcomes,
+        steered,
     })
 }
 
@@ -71,6 +78,7 @@ fn unseen(id: &PaymentId) -> Explanation {
         ledger: None,
         notes: Vec::new(),
         outcomes: Vec::new(),
+        steered: None,
     }
 }
 
