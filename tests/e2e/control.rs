@@ -80,7 +80,7 @@ async fn a_paused_lane_is_given_nothing_over_restarts_and_goes_on_when_resumed()
     let resumed = said.json::<Value>();
     assert_eq!((said.code, &resumed["lanes"][0]["was_paused_until"]), (Some(0), &json!(until)));
     record(&site, "resume").await;
-    worker.within(Duration::from_secs(5), "it goes on", |lane| lane.settled > 0 && lane.gate == "open").await;
+    worker.within(Duration::from_secs(4), "it goes on", |lane| lane.settled > 0 && lane.gate == "open").await;
     site.drained(&worker).await;
     assert_eq!(site.deliveries().await, 500, "each event was delivered once");
     let again = steer(&site, Role::Operator, &["resume"]).await;

@@ -46,11 +46,10 @@ pub async fn explain<W: Wire>(
             }
         }
     }
-    let steered = match (standing, &record.payment) {
-        (Standing::Open | Standing::InDoubt | Standing::Held, Some(row)) => {
-            LaneEntry::newest(broker, &row.lane).await?
-        }
-        _ => None,
+    let waits = matches!(standing, Standing::Open | Standing::InDoubt | Standing::Held);
+    let steered = match &record.payment {
+        Some(row) if waits => LaneEntry::newest(broker, &row.lane).await?,
+        Some(_) | None => None,
     };
     outcomes.sort_by_key(|outcome: &OutcomePart| outcome.sequence);
     Ok(Explanation {
