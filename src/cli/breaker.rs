@@ -12,7 +12,7 @@ use super::setup::{connect_as, control_token};
 use super::{Exit, Failure, Global, load, out, print_json};
 use crate::config::Config;
 use crate::domain::LaneName;
-use crate::operate::control::breaker::{Answer, ENDS, Order, Wish, on_record};
+use crate::operate::control::breaker::{Answer, Order, Wish, on_record};
 
 pub(super) const EXAMPLES: &str = "Examples:
   acquit breaker status                          the worker at ops.listen of this configuration
@@ -127,13 +127,12 @@ async fn order(global: &Global, args: OrderArgs, wish: Wish) -> Result<Exit, Fai
     if global.json {
         let done: Vec<Value> = answers.iter().map(|(url, answer)| json!({ "url": url, "answer": answer })).collect();
         let failed: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
-        print_json(&json!({ "record": order.record, "workers": done, "failed": failed, "note": ENDS }));
+        print_json(&json!({ "record": order.record, "workers": done, "failed": failed, "note": wish.note() }));
     } else {
         for (url, Answer { worker, lane, was, is, note: _ }) in &answers {
             out(&format!("{url} ({worker}): lane {lane}: settlement breaker {is}, was {was}"));
         }
-        let how_long = if wish == Wish::Auto { "it judges for itself" } else { ENDS };
-        out(&format!("record {}; {how_long}", order.record));
+        out(&format!("record {}; {}", order.record, wish.note()));
     }
     match failures.first() {
         None => Ok(Exit::Done),

@@ -11,9 +11,9 @@ use serde_json::json;
 use super::Shared;
 use super::admit::{Caller, Refusal, admit};
 use crate::operate::Mandate;
-use crate::operate::control::breaker::{Answer, ENDS, Order};
+use crate::operate::control::breaker::{Answer, Order};
 use crate::telemetry::Flow;
-use crate::worker;
+use crate::worker::BreakerOrder;
 
 /// The largest body of an order, in bytes: a name, a reason, and room for escapes.
 const BODY_MAX: usize = 8 * 1024;
@@ -66,14 +66,14 @@ async fn breaker(
         Err(trouble) => return refused(StatusCode::BAD_REQUEST, "no mandate", &trouble.to_string()),
     };
     let told =
-        worker::Order { forced: order.action.forced(), who: mandate.who(), why: mandate.why(), record: order.record };
+        BreakerOrder { forced: order.action.forced(), who: mandate.who(), why: mandate.why(), record: order.record };
     match shared.served.control.force(&lane, told) {
         Some(done) => HttpResponse::Ok().json(Answer {
             worker: shared.served.about.worker.clone(),
             lane: lane.into_inner(),
             was: done.was.to_owned(),
             is: done.is.to_owned(),
-            note: ENDS.to_owned(),
+            note: order.action.note().to_owned(),
         }),
         None => refused(StatusCode::NOT_FOUND, "no such lane", "this worker has no such lane, or has not started yet"),
     }

@@ -141,7 +141,7 @@ fn is_ready(lanes: &[LaneStatus]) -> bool {
 fn line(lane: &LaneStatus) -> String {
     let state = match (lane.ready, lane.gate_reason) {
         (true, None) => "ready".to_owned(),
-        (true, Some(reason)) => match lane.paused_until {
+        (true, Some(reason)) => match lane.paused_until.filter(|_| reason == "operator") {
             Some(until) => format!("ready, paused: {reason} until {}", millis(until)),
             None => format!("ready, paused: {reason}"),
         },

@@ -105,8 +105,10 @@ impl Display for Page<'_> {
 fn section(f: &mut Formatter<'_>, lane: &LaneStatus) -> fmt::Result {
     writeln!(f, "<h2>{}</h2>\n<table>", Escaped(&lane.lane))?;
     let why = lane.gate_reason.map(|why| format!(": {why}")).unwrap_or_default();
-    let until = lane.paused_until.map(|until| format!(", until {}", millis(until))).unwrap_or_default();
-    row(f, "gate", lane.gate == "shut", format_args!("{}{why}{until}", lane.gate))?;
+    row(f, "gate", lane.gate == "shut", format_args!("{}{why}", lane.gate))?;
+    if let Some(until) = lane.paused_until {
+        row(f, "paused by an operator", true, format_args!("until {}", millis(until)))?;
+    }
     if let Some(trouble) = &lane.trouble {
         row(f, "trouble", true, trouble)?;
     } else if !lane.ready {
@@ -181,7 +183,8 @@ mod tests {
         let page = Page(&status()).to_string();
         for shown in [
             "<h2>payments</h2>",
-            "shut: operator, until 1970-01-01T00:00:00.000Z",
+            "shut: operator",
+            "until 1970-01-01T00:00:00.000Z",
             "forced_open",
             "ops-1 since 1970-01-01T00:00:00.000Z: INC-7 (record 12)",
             "<td>7 (rejected 0",

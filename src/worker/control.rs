@@ -29,7 +29,7 @@ pub struct Hold {
 
 /// One order to a settlement breaker.
 #[derive(Debug, Clone, Copy)]
-pub struct Order<'a> {
+pub struct BreakerOrder<'a> {
     /// What to hold it to; `None` gives it back to its own judgement.
     pub forced: Option<Forced>,
     /// In whose name.
@@ -51,7 +51,7 @@ pub struct Forcing {
 
 pub(super) trait Steer: Send + Sync {
     fn lane(&self) -> &str;
-    fn force(&self, order: Order<'_>) -> Forcing;
+    fn force(&self, order: BreakerOrder<'_>) -> Forcing;
 }
 
 /// A handle to steer a worker's lanes with; empty before it runs.
@@ -61,7 +61,7 @@ pub struct ControlHandle(Arc<RwLock<Vec<Arc<dyn Steer>>>>);
 impl ControlHandle {
     /// Gives an order to a lane's settlement breaker; `None` where there is no such lane. The same order again
     /// changes nothing but the name and the reason.
-    pub fn force(&self, lane: &str, order: Order<'_>) -> Option<Forcing> {
+    pub fn force(&self, lane: &str, order: BreakerOrder<'_>) -> Option<Forcing> {
         let lanes = self.0.read().unwrap_or_else(PoisonError::into_inner);
         lanes.iter().find(|one| one.lane() == lane).map(|one| one.force(order))
     }
@@ -77,7 +77,7 @@ impl<W: Wire, R: Rail> Steer for Context<W, R> {
         self.name()
     }
 
-    fn force(&self, order: Order<'_>) -> Forcing {
+    fn force(&self, order: BreakerOrder<'_>) -> Forcing {
         self.gates.force(order)
     }
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::control::{Forcing, Hold, Order};
+use super::control::{BreakerOrder, Forcing, Hold};
 use crate::resilience::{Breaker, BreakerPolicy, Call, Change, Gate, Permit, State};
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{LaneMetrics, Paused};
@@ -164,8 +164,8 @@ impl Gates {
     }
 
     /// Holds the settlement breaker, or lets it go. The others watch only whether streams confirm, and probe at once.
-    pub(crate) fn force(&self, order: Order<'_>) -> Forcing {
-        let Order { forced, who, why, record } = order;
+    pub(crate) fn force(&self, order: BreakerOrder<'_>) -> Forcing {
+        let BreakerOrder { forced, who, why, record } = order;
         // Kept until the breaker has followed: of two orders at once the same one must win in both places.
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();

@@ -42,7 +42,7 @@ use gate::Gates;
 use poison::PoisonGuard;
 use supervise::Supervisor;
 
-pub use control::{ControlHandle, Forcing, Hold, Order};
+pub use control::{BreakerOrder, ControlHandle, Forcing, Hold};
 pub use lane::{Lane, Limits};
 pub use status::{Breakers, LaneStatus, StatusHandle};
 

@@ -9,9 +9,6 @@ use crate::operate::{Mandate, Trouble};
 use crate::resilience::Forced;
 use crate::worker::Lane;
 
-/// What both the answer and the help say.
-pub const ENDS: &str = "held until `acquit breaker auto` or until the worker ends: a restart forgets it";
-
 /// What a breaker is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -61,6 +58,17 @@ impl Wish {
             Self::Open => Some(Forced::Open),
             Self::Close => Some(Forced::Closed),
             Self::Auto => None,
+        }
+    }
+
+    /// How long that holds.
+    #[must_use]
+    pub fn note(self) -> &'static str {
+        match self {
+            Self::Open | Self::Close => {
+                "held until `acquit breaker auto` or until the worker ends: a restart forgets it"
+            }
+            Self::Auto => "it judges for itself",
         }
     }
 
