@@ -12,7 +12,7 @@ use crate::broker::{Broker, Nats};
 use crate::config::{BookSettings, Config, LogFormat};
 use crate::operate::check::shortfalls;
 use crate::operate::guard::StoreGuard;
-use crate::ops::{About, Ops};
+use crate::ops::{About, Ops, Served, Token};
 use crate::store::{BookPolicy, Sqlite, Store, Unknown, WriterLimits};
 use crate::telemetry::metrics::Process;
 use crate::telemetry::{self, Exposition, Life};
@@ -103,10 +103,27 @@ pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engi
             .collect(),
     };
     let listen = config.ops.listen;
-    let ops = Ops::start(listen, about, worker.status(), metrics.clone())
+    let token = token(config)?;
+    let (lanes, control) = (worker.status(), worker.control());
+    let ops = Ops::start(listen, Served { about, lanes, control, token, metrics: metrics.clone() })
         .map_err(|e| Failure::new(Exit::Unavailable, format!("ops.listen {listen}: {e}; choose another port")))?;
     let log = config.store.path.with_file_name(log_name(&config.store.path));
     Ok(Engine { worker, store, ops, process, broker, log, metrics })
+}
+
+/// The token of those who may steer.
+fn token(config: &Config) -> Result<Option<Token>, Failure> {
+    let Some(secret) = setup::control_token(config)? else { return Ok(None) };
+    match Token::new(&secret) {
+        Some(token) => Ok(Some(token)),
+        None => Err(Failure::new(
+            Exit::Config,
+            format!(
+                "ops.control_token_file: holds fewer than {} characters; `openssl rand -hex 32` makes one",
+                Token::LEAST
+            ),
+        )),
+    }
 }
 
 fn log_name(path: &std::path::Path) -> String {

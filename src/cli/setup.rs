@@ -64,13 +64,19 @@ pub async fn connect_as(config: &Config, role: &str) -> Result<Broker<Nats>, Fai
     Ok(Broker::new(nats, streams))
 }
 
+fn secret(path: &std::path::Path) -> Result<SecretString, Failure> {
+    std::fs::read_to_string(path)
+        .map(|text| SecretString::from(text.trim().to_owned()))
+        .map_err(|e| Failure::new(Exit::Config, format!("{}: {e}", path.display())))
+}
+
+/// The token of those who may steer a worker, where there is one.
+pub(super) fn control_token(config: &Config) -> Result<Option<SecretString>, Failure> {
+    config.ops.control_token_file.as_deref().map(secret).transpose()
+}
+
 fn broker_settings(config: &Config, role: &str) -> Result<BrokerSettings, Failure> {
     let broker = &config.broker;
-    let secret = |path: &std::path::Path| {
-        std::fs::read_to_string(path)
-            .map(|text| SecretString::from(text.trim().to_owned()))
-            .map_err(|e| Failure::new(Exit::Config, format!("{}: {e}", path.display())))
-    };
     let credentials = match &broker.login {
         Login::None => Credentials::None,
         Login::Credentials(path) => Credentials::File(path.clone()),

@@ -185,8 +185,15 @@ const SCHEME: Section = Section {
 const OPS: Section = Section {
     name: "ops",
     repeated: false,
-    doc: "The HTTP side for operators: health, metrics, status.",
-    keys: &[key("listen", Text, "127.0.0.1:9464", "address and port; port 0 takes a free one")],
+    doc: "The HTTP side for operators: a page, health, metrics, status, orders to breakers.",
+    keys: &[
+        key("listen", Text, "127.0.0.1:9464", "address and port; port 0 takes a free one"),
+        secret(
+            "control_token_file",
+            File,
+            "a file with the token (16 characters or more) of those who may steer; without one only this machine may",
+        ),
+    ],
 };
 
 const LOG: Section = Section {
@@ -253,6 +260,7 @@ mod tests {
             "iban",
             "other_id",
             "other_scheme",
+            "control_token_file",
         ];
         assert_eq!(hidden, expected);
     }

@@ -39,10 +39,12 @@ pub struct BookSettings {
 }
 
 /// The HTTP side's settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpsSettings {
     /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// A file with the token of those who may steer; without one only this machine may.
+    pub control_token_file: Option<PathBuf>,
 }
 
 /// How the log is written.
@@ -113,7 +115,7 @@ pub(super) fn ops(table: &Table, problems: &mut Vec<Problem>) -> Option<OpsSetti
         let rule = "must be an IP address and a port";
         problems.push(table.problem("listen", rule, "write \"127.0.0.1:9464\" or \"[::1]:9464\" for instance"));
     }
-    Some(OpsSettings { listen: listen? })
+    Some(OpsSettings { listen: listen?, control_token_file: table.path("control_token_file") })
 }
 
 pub(super) fn log(table: &Table) -> LogSettings {

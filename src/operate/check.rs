@@ -53,7 +53,7 @@ pub async fn check<W: Wire>(
 ) -> Result<Vec<Finding>, ApiError> {
     let mut findings = Vec::new();
     // `ack_wait` and the number of copies are the installation's own choice, so what is there is taken as meant.
-    let options = Options { replicas, ..Options::default() };
+    let options = Options { replicas, any_ack_wait: true, ..Options::default() };
     for step in plan(broker, lanes, store.store_id, &options).await?.steps {
         let about = format!("{} {}", step.kind, step.name);
         match step.action {
@@ -61,7 +61,7 @@ pub async fn check<W: Wire>(
             Action::Create => findings.push(Finding::problem(about, "does not exist", "run `acquit provision`")),
             Action::Refuse(why) => findings.push(Finding::problem(about, why, "see `acquit provision --dry-run`")),
             Action::Update => {
-                for d in step.differences.iter().filter(|d| d.key != "num_replicas" && d.key != "ack_wait") {
+                for d in step.differences.iter().filter(|d| d.key != "num_replicas") {
                     let finding = format!("{} is {}, should be {}", d.key, d.is, d.wanted);
                     findings.push(Finding::problem(about.clone(), finding, "run `acquit provision`"));
                 }

@@ -88,6 +88,8 @@ impl Link<'_> {
 #[derive(Debug)]
 pub(crate) enum Flow<'a> {
     BreakerChanged { lane: &'a str, breaker: &'static str, from: &'static str, to: &'static str, why: &'a str },
+    BreakerForced { lane: &'a str, from: &'static str, to: &'static str, who: &'a str, why: &'a str, record: u64 },
+    ControlRefused { peer: &'a str, why: &'a str },
     GateShut { lane: &'a str, reason: &'static str },
     GateOpen { lane: &'a str, reason: &'static str },
     StoreLost { lane: &'a str, detail: &'a str },
@@ -110,6 +112,10 @@ impl Flow<'_> {
             Self::BreakerChanged { lane, breaker, from, to, why } => {
                 warn!(lane, breaker, from, to, why, "breaker changed");
             }
+            Self::BreakerForced { lane, from, to, who, why, record } => {
+                warn!(lane, from, to, who, why, record, "an operator took the settlement breaker in hand");
+            }
+            Self::ControlRefused { peer, why } => warn!(peer, why, "refused to let somebody steer this worker"),
             Self::GateShut { lane, reason } => warn!(lane, reason, "gate shut: no pulls"),
             Self::GateOpen { lane, reason } => info!(lane, reason, "gate open again"),
             Self::StoreLost { lane, detail } => warn!(lane, detail, "the store did not serve"),

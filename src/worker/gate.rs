@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::control::{BreakerOrder, Forcing, Hold};
 use crate::resilience::{Breaker, BreakerPolicy, Call, Change, Gate, Permit, State};
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{LaneMetrics, Paused};
@@ -73,6 +75,8 @@ pub(crate) struct Counts {
 pub(crate) struct Gates {
     lane: String,
     breakers: [Mutex<Breaker>; 3],
+    /// What an operator holds the settlement breaker to.
+    held: Mutex<Option<Hold>>,
     reasons: Mutex<BTreeMap<Paused, Instant>>,
     waiting: AtomicU32,
     changed: watch::Sender<u64>,
@@ -103,6 +107,7 @@ impl Gates {
         Arc::new(Self {
             lane: lane.to_owned(),
             breakers: [breaker(settlement), breaker(publishing), breaker(publishing)],
+            held: Mutex::default(),
             reasons: Mutex::default(),
             waiting: AtomicU32::new(0),
             changed: watch::Sender::new(0),
@@ -146,6 +151,45 @@ impl Gates {
     /// The state of one breaker, for labels and `explain`.
     pub(crate) fn state(&self, watch: Watch) -> State {
         self.breaker(watch).state(Instant::now())
+    }
+
+    /// The same as it is shown: what an operator holds it to goes before its own.
+    pub(crate) fn shown(&self, watch: Watch) -> &'static str {
+        self.breaker(watch).shown(Instant::now())
+    }
+
+    /// What an operator holds the settlement breaker to.
+    pub(crate) fn held(&self) -> Option<Hold> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Holds the settlement breaker, or lets it go. The others watch only whether streams confirm, and probe at once.
+    pub(crate) fn force(&self, order: BreakerOrder<'_>) -> Forcing {
+        let BreakerOrder { forced, who, why, record } = order;
+        // Kept until the breaker has followed: of two orders at once the same one must win in both places.
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let mut breaker = self.breaker(Watch::Settlement);
+        let was = breaker.shown(now);
+        // What changes is told below: the breaker's own states do not tell forced open from open.
+        let _change = breaker.force(forced, now);
+        let is = breaker.shown(now);
+        drop(breaker);
+        *held = forced.map(|forced| Hold {
+            to: forced.name(),
+            who: who.to_owned(),
+            why: why.to_owned(),
+            record,
+            since: Timestamp::now(),
+        });
+        drop(held);
+        if was != is {
+            self.metrics.breaker_changed(Watch::Settlement.name(), was, is);
+            self.show(Watch::Settlement);
+        }
+        Flow::BreakerForced { lane: &self.lane, from: was, to: is, who, why, record }.emit();
+        self.wake();
+        Forcing { was, is }
     }
 
     /// Sets or clears a plain reason not to pull. Says so once.
@@ -237,13 +281,24 @@ impl Gates {
     fn tell(&self, watch: Watch, change: Change) {
         let (from, to) = (change.from.name(), change.to.name());
         self.metrics.breaker_changed(watch.name(), from, to);
-        self.metrics.paused(watch.paused(), change.to == State::Open);
+        self.show(watch);
         let why = change.why.to_string();
         Flow::BreakerChanged { lane: &self.lane, breaker: watch.name(), from, to, why: &why }.emit();
         if change.to == State::Open && watch == Watch::Settlement {
             self.counts.opened.fetch_add(1, Ordering::Relaxed);
         }
         self.wake();
+    }
+
+    /// Has the gauges show what holds now. An operator's order may come between a change and its telling, from another
+    /// thread: whoever tells last looks last.
+    fn show(&self, watch: Watch) {
+        let now = Instant::now();
+        let breaker = self.breaker(watch);
+        let (shown, shut) = (breaker.shown(now), breaker.state(now) == State::Open);
+        drop(breaker);
+        self.metrics.breaker(watch.name(), shown);
+        self.metrics.paused(watch.paused(), shut);
     }
 
     /// Has everyone who waits look again.

@@ -4,6 +4,7 @@
 #[path = "../../tests/cheats/worker.rs"]
 mod cheats;
 mod context;
+mod control;
 mod dispose;
 mod event;
 mod flow;
@@ -41,8 +42,9 @@ use gate::Gates;
 use poison::PoisonGuard;
 use supervise::Supervisor;
 
+pub use control::{BreakerOrder, ControlHandle, Forcing, Hold};
 pub use lane::{Lane, Limits};
-pub use status::{LaneStatus, StatusHandle};
+pub use status::{Breakers, LaneStatus, StatusHandle};
 
 /// Decides whether this worker may work on a consumer: a store belongs to one, and must not be behind it.
 pub trait Guard: Send + Sync + 'static {
@@ -91,6 +93,7 @@ pub struct Worker<R: Rail = NoRail> {
     poison_starts: u32,
     marker: Option<PathBuf>,
     status: StatusHandle,
+    control: ControlHandle,
 }
 
 impl Worker<NoRail> {
@@ -108,6 +111,7 @@ impl Worker<NoRail> {
             poison_starts: 5,
             marker: None,
             status: StatusHandle::default(),
+            control: ControlHandle::default(),
         }
     }
 }
@@ -127,6 +131,7 @@ impl<R: Rail> Worker<R> {
             poison_starts: self.poison_starts,
             marker: self.marker,
             status: self.status,
+            control: self.control,
         }
     }
 
@@ -172,6 +177,12 @@ impl<R: Rail> Worker<R> {
         self.status.clone()
     }
 
+    /// A handle to steer the worker with, for whoever may.
+    #[must_use]
+    pub fn control(&self) -> ControlHandle {
+        self.control.clone()
+    }
+
     /// Works until `shutdown` is ready, then stops pulling, finishes what is in hand within each lane's grace time,
     /// and hands back the rest.
     ///
@@ -181,6 +192,7 @@ impl<R: Rail> Worker<R> {
         Life::WorkerStarted { lanes: self.lanes.len(), worker: &self.name }.emit();
         let contexts: Vec<_> = self.lanes.iter().map(|lane| self.context(lane.clone(), &stop)).collect();
         self.status.set(&contexts);
+        self.control.set(&contexts);
         let mut lanes = JoinSet::new();
         for ctx in &contexts {
             lanes.spawn(run_lane(Arc::clone(ctx)));

@@ -18,6 +18,9 @@ use crate::telemetry::{Flow, Link};
 const TICK: Duration = Duration::from_millis(100);
 /// Between verifications without a cause. The broker is asked at once after a reconnect or a doubt.
 const VERIFY_EVERY: Duration = Duration::from_secs(5);
+/// The same while an operator has paused the consumer, and while a pull is out for events that do not come: they may
+/// just have been paused. A pause and its end are seen this soon.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How far the worker's clock may be from the broker's.
 const SKEW_MAX_MS: i64 = 2_000;
 
@@ -28,6 +31,7 @@ pub(super) struct Supervisor<W: Wire, R> {
     failures: u32,
     next_try: Instant,
     stalls: u32,
+    stalled_at: Option<Instant>,
     paused_since: Option<(Paused, Instant)>,
     aged: bool,
 }
@@ -36,7 +40,16 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
     pub(super) fn new(ctx: Arc<Context<W, R>>) -> Self {
         ctx.gates.hold(Paused::Broker, true);
         let now = Instant::now();
-        Self { ctx, verified_at: None, failures: 0, next_try: now, stalls: 0, paused_since: None, aged: false }
+        Self {
+            ctx,
+            verified_at: None,
+            failures: 0,
+            next_try: now,
+            stalls: 0,
+            stalled_at: None,
+            paused_since: None,
+            aged: false,
+        }
     }
 
     /// Runs until the task is ended with its lane.
@@ -66,7 +79,12 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
         if !self.ctx.consumer.is_verified() {
             return now >= self.next_try;
         }
-        self.verified_at.is_none_or(|at| now.duration_since(at) >= VERIFY_EVERY)
+        let ctx = &self.ctx;
+        let waits = ctx.pending.load(Ordering::Relaxed) > 0
+            && ctx.pulls_outstanding.load(Ordering::Relaxed) > 0
+            && ctx.quiet_for() >= LOOK_EVERY;
+        let every = if waits || ctx.gates.is_held(Paused::Operator) { LOOK_EVERY } else { VERIFY_EVERY };
+        self.verified_at.is_none_or(|at| now.duration_since(at) >= every)
     }
 
     async fn verify(&mut self) {
@@ -149,6 +167,12 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
             self.stalls = 0;
             return;
         }
+        // Each remedy has its time to work before the next, stronger one.
+        let now = Instant::now();
+        if self.stalls > 0 && self.stalled_at.is_some_and(|at| now.duration_since(at) < VERIFY_EVERY) {
+            return;
+        }
+        self.stalled_at = Some(now);
         self.stalls = self.stalls.saturating_add(1);
         let pending = facts.consumer.num_pending;
         if self.stalls % 2 == 1 {

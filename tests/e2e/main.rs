@@ -9,6 +9,7 @@
 mod brokers;
 mod cluster;
 mod content;
+mod control;
 mod dates;
 mod dead_letters;
 mod guards;

@@ -37,6 +37,7 @@ pub(crate) struct Lane {
     pub(crate) trouble: Option<String>,
     pub(crate) gate: String,
     pub(crate) gate_reason: Option<String>,
+    pub(crate) paused_until: Option<String>,
     pub(crate) breakers: Breakers,
     pub(crate) breaker_opened: u64,
     pub(crate) pulls_while_open: u64,
@@ -127,6 +128,16 @@ impl Worker {
     pub(crate) async fn page(&self, path: &str) -> (u16, String) {
         let answer =
             self.http.get(format!("http://{}{path}", self.ops)).send().await.expect("the operations HTTP answers");
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// Posts to the operations HTTP: its status and its text.
+    pub(crate) async fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> (u16, String) {
+        let mut request = self.http.post(format!("http://{}{path}", self.ops)).body(body.to_string());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.expect("the operations HTTP answers");
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 

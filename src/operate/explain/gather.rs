@@ -8,7 +8,7 @@ use super::{
 use crate::broker::{ApiError, Broker, ConsumerInfo, StreamInfo, Wire};
 use crate::domain::{EventId, PaymentId, RailRef, Reason};
 use crate::operate::Trouble;
-use crate::operate::audit::{Action, read_last};
+use crate::operate::audit::{Action, LaneEntry, read_last};
 use crate::store::{
     AttemptRecord, Ended, EventKind, EventRow, PaymentRecord, PaymentRow, Reader, State, TransferRecord,
 };
@@ -46,6 +46,11 @@ pub async fn explain<W: Wire>(
             }
         }
     }
+    let waits = matches!(standing, Standing::Open | Standing::InDoubt | Standing::Held);
+    let steered = match &record.payment {
+        Some(row) if waits => LaneEntry::newest(broker, &row.lane).await?,
+        Some(_) | None => None,
+    };
     outcomes.sort_by_key(|outcome: &OutcomePart| outcome.sequence);
     Ok(Explanation {
         payment_id: id.to_string(),
@@ -57,6 +62,7 @@ pub async fn explain<W: Wire>(
         ledger: record.transfer.map(ledger_part),
         notes: record.notes.into_iter().map(|n| NotePart { at: n.at, what: n.what, breaker: n.breaker }).collect(),
         outcomes,
+        steered,
     })
 }
 
@@ -71,6 +77,7 @@ fn unseen(id: &PaymentId) -> Explanation {
         ledger: None,
         notes: Vec::new(),
         outcomes: Vec::new(),
+        steered: None,
     }
 }
 
