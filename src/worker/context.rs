@@ -13,6 +13,7 @@ use super::event::Event;
 use super::gate::Gates;
 use super::keepalive::Keepalive;
 use super::lane::Lane;
+use super::late::LateCalls;
 use super::poison::PoisonGuard;
 use super::slots::{Parked, Slots};
 use super::tries::Histories;
@@ -51,6 +52,7 @@ pub(super) struct Context<W: Wire, R> {
     pub(super) slots: Arc<Slots>,
     pub(super) parked: Parked,
     pub(super) histories: Histories,
+    pub(super) late: LateCalls,
     pub(super) keepalive: Arc<Keepalive<W>>,
     pub(super) metrics: Arc<LaneMetrics>,
     pub(super) poison_starts: u32,
@@ -103,6 +105,7 @@ impl<W: Wire, R> Context<W, R> {
             keepalive: Keepalive::new(Arc::clone(&metrics)),
             parked: Parked::default(),
             histories: Histories::default(),
+            late: LateCalls::default(),
             newer_contract: AtomicU32::new(0),
             tally: Tally::default(),
             pulls_outstanding: AtomicU32::new(0),

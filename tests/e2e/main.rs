@@ -17,6 +17,8 @@ mod load;
 mod operations;
 mod outages;
 mod process;
+mod rail;
+mod rails;
 mod recreated;
 mod sample;
 mod site;

@@ -275,6 +275,11 @@ impl Site {
         self.consumer().await.expect("the consumer").delivered.consumer_seq
     }
 
+    /// Whether every event has been delivered and answered.
+    pub(crate) async fn has_ended(&self) -> bool {
+        self.consumer().await.is_some_and(|info| info.num_pending == 0 && info.num_ack_pending == 0)
+    }
+
     /// Waits until every event has been delivered and answered.
     pub(crate) async fn drained(&self, worker: &Worker) {
         let mut last = None;
