@@ -218,9 +218,6 @@ impl Gates {
         if let Some(change) = permit.change() {
             self.tell(watch, change);
         }
-        if probe && watch == Watch::Settlement {
-            self.counts.probes.fetch_add(1, Ordering::Relaxed);
-        }
         Some(Pass { gates: Arc::clone(self), watch, permit: Some(permit), probe })
     }
 
@@ -278,6 +275,9 @@ impl Pass {
     pub(crate) fn seen(mut self, call: Call, took: Duration) {
         let Some(permit) = self.permit.take() else { return };
         let (gates, watch) = (&self.gates, self.watch);
+        if self.probe && watch == Watch::Settlement {
+            gates.counts.probes.fetch_add(1, Ordering::Relaxed);
+        }
         gates.metrics.breaker_call(watch.name(), if call == Call::Served { "ok" } else { "fail" });
         let mut breaker = gates.breaker(watch);
         let was = breaker.state(Instant::now());

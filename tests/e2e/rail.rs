@@ -151,6 +151,13 @@ impl Ledger {
         self.calls(payment).into_iter().filter(|call| call.asked == Asked::Submit).map(|call| call.key).collect()
     }
 
+    /// The payments of all submissions, in their order.
+    pub(crate) fn submissions(&self) -> Vec<String> {
+        let books = self.books();
+        let submitted = books.calls.iter().filter(|call| call.asked == Asked::Submit);
+        submitted.filter_map(|call| books.payments.get(&call.key).cloned()).collect()
+    }
+
     /// Calls so far.
     pub(crate) fn total(&self) -> usize {
         self.books().calls.len()

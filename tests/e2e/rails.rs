@@ -236,16 +236,22 @@ async fn a_rail_that_is_down_gets_probes_only_and_costs_no_payment_its_end() {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let load = load(&names, 0);
     ledger.set_down(true);
-    let running = Running::start(&site, &ledger, &Terminal { slots: 8, ..Terminal::default() });
+    let running = Running::start(&site, &ledger, &Terminal { slots: 8, attempts: 4, ..Terminal::default() });
     site.publish(&load).await;
     running.until("the gate shuts", |lane| lane.breakers.settlement == "open").await;
     let before = (ledger.total(), running.lane().unwrap().breaker_probes);
-    running.until("it has probed", |lane| lane.breaker_opened >= 6).await;
+    running.until("it has probed", |lane| lane.breaker_opened >= 12).await;
+    wait_until("nothing is under way", Duration::from_secs(5), async || {
+        running.lane().is_some_and(|lane| lane.breakers.settlement == "open")
+    })
+    .await;
     let lane = running.lane().unwrap();
     let (calls, probes) = (ledger.total() - before.0, lane.breaker_probes - before.1);
     // Two a time, and one more time than it was seen to open.
-    assert!((5..=12).contains(&calls), "{calls} calls");
-    assert!(probes >= 5, "{probes} probes, {calls} calls");
+    assert!((11..=24).contains(&calls), "{calls} calls");
+    assert_eq!(probes, u64::try_from(calls).unwrap(), "each probe is a call");
+    let tried = ledger.submissions().split_off(before.0);
+    assert!(tried.windows(2).all(|pair| pair[0] != pair[1]), "twice running: {tried:?}");
     assert_eq!((lane.pulls_while_open, lane.dead_lettered), (0, 0));
     ledger.set_down(false);
     ended(&site).await;
@@ -253,6 +259,36 @@ async fn a_rail_that_is_down_gets_probes_only_and_costs_no_payment_its_end() {
     assert_eq!((lane.settled, lane.dead_lettered, lane.pulls_while_open), (60, 0, 0));
     assert!(names.iter().all(|name| ledger.count(name, Asked::Inquire) == 0), "none was ever sent before");
     balances(&site, running, &ledger, load.expected).await;
+}
+
+#[tokio::test]
+async fn events_that_never_reach_a_rail_say_nothing_about_it() {
+    let (site, ledger) = (Site::new(Setup::default()).await, Ledger::new());
+    let names: Vec<String> = (0..8).map(|n| format!("P{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    // Away for longer than the others take.
+    let later = Answer::NotSent(NotSent::SaidNotProcessed { retry_after: Some(Duration::from_secs(6)) });
+    for name in &names {
+        ledger.plan(name, [Course::says(later.clone())]);
+    }
+    let running = Running::start(&site, &ledger, &Terminal::default());
+    let (payments, letters) = (load(&names, 0), Load::unreadable("letter", 60));
+    site.publish(&payments).await;
+    running.until("the gate shuts", |lane| lane.breakers.settlement == "open").await;
+    site.publish(&letters).await;
+    let mut states = std::collections::BTreeSet::new();
+    running
+        .until("they are buried", |lane| {
+            states.insert(lane.breakers.settlement);
+            lane.dead_lettered == 60
+        })
+        .await;
+    assert!(!states.contains("ramping") && !states.contains("closed"), "{states:?}");
+    assert_eq!(ledger.total(), 8, "the rail was not tried meanwhile");
+    ended(&site).await;
+    assert_eq!(running.stop().await.abandoned, 0);
+    site.balances(payments.expected.plus(letters.expected)).await;
+    assert_eq!(ledger.payments_made(), 8);
 }
 
 #[tokio::test]
@@ -322,7 +358,8 @@ async fn a_payment_in_hand_is_not_submitted_for_another_event_that_asks_for_it()
     let (site, ledger) = (Site::new(Setup::default()).await, Ledger::new());
     ledger.plan("P1", [Course::pays(Then::Wait)]);
     ledger.set_desk(Desk::Silent);
-    let running = Running::start(&site, &ledger, &Terminal::default());
+    let terminal = Terminal { claim: Duration::from_secs(4), ..Terminal::default() };
+    let running = Running::start(&site, &ledger, &terminal);
     for id in ["once", "twice"] {
         site.publish_as(id, &body("P1", "")).await;
     }
