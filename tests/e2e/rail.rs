@@ -21,9 +21,10 @@ use tokio::task::JoinHandle;
 use crate::process::wait_until;
 use crate::site::Site;
 
-/// The rail's promises. A submission that the rail does not know is lost once both are over.
+/// The rail's promises. A submission that the rail does not know is lost once both are over; the first inquiry, a
+/// second after the answer, comes too early.
 pub(crate) const DEADLINE: Duration = Duration::from_millis(400);
-pub(crate) const LONGEST: Duration = Duration::from_millis(600);
+pub(crate) const LONGEST: Duration = Duration::from_millis(1_600);
 
 /// How one submission goes.
 #[derive(Debug, Clone)]

@@ -364,6 +364,7 @@ async fn a_payment_in_hand_is_not_submitted_for_another_event_that_asks_for_it()
         site.publish_as(id, &body("P1", "")).await;
     }
     running.until("the other is sent away", |lane| lane.handed_back >= 1).await;
+    assert_eq!(record(&site, "P1").payment.unwrap().fence, 1, "it was not taken over");
     ledger.open_door();
     ended(&site).await;
     assert_eq!(ledger.submitted("P1").len(), 1);
