@@ -13,7 +13,7 @@ use super::event::{Elsewhere, Event, Opened, Received};
 use super::gate::{Pass, Watch};
 use super::rail;
 use crate::broker::{Delay, Delivery, Wire};
-use crate::domain::{DeadReason, Outcome};
+use crate::domain::{DeadReason, EventId, Outcome};
 use crate::intake::{Judged, Unreadable};
 use crate::rails::Rail;
 use crate::resilience::Call;
@@ -70,6 +70,10 @@ async fn settle<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Judged,
                 store_served(ctx, pass, began);
                 ctx.metrics.settlement(true, began.elapsed());
                 return opened_as(ctx, opened).await;
+            }
+            Err((StoreLost::Foreign, back)) => {
+                store_served(ctx, pass, began);
+                return foreign(ctx, back).await;
             }
             Err((StoreLost::Refused(what), back)) => {
                 // The store serves; it is this event's content that it cannot take. No breaker is moved by that.
@@ -168,6 +172,10 @@ pub(super) async fn condemn<W: Wire, R: Rail>(
             Ok(condemned) => {
                 store_served(ctx, pass, began);
                 return bury(ctx, condemned).await;
+            }
+            Err((NotCondemned::Lost(StoreLost::Foreign, _), back)) => {
+                store_served(ctx, pass, began);
+                return foreign(ctx, back).await;
             }
             Err((NotCondemned::Lost(StoreLost::Refused(what), _), back)) => {
                 store_served(ctx, pass, began);
@@ -304,6 +312,14 @@ pub(super) async fn interrupted<S, W: Wire, R: Rail>(
     }
 }
 
+/// Nothing can be said of this event under its number: it stays, seldom looked at, until an operator has published it
+/// again and acknowledged it by hand.
+pub(super) async fn foreign<S, W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<S, W>) -> Finished {
+    ctx.saw_foreign(event.id());
+    let wait = ctx.lane.limits.expires.saturating_mul(15);
+    hand_back(ctx, event, "its number is on record as another message's", wait).await
+}
+
 pub(super) async fn hand_back<S, W: Wire, R: Rail>(
     ctx: &Arc<Context<W, R>>,
     event: Event<S, W>,
@@ -338,6 +354,12 @@ impl<W: Wire, R: Rail> Context<W, R> {
         match &self.rail {
             None => Route::Book,
             Some(rail) => Route::Rail { name: rail.name(), leg: 0 },
+        }
+    }
+
+    fn saw_foreign(&self, event: &EventId) {
+        if self.foreign.note(event) {
+            Flow::ForeignEvent { lane: self.name(), event: &event.to_string() }.emit();
         }
     }
 

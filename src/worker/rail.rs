@@ -12,12 +12,12 @@ use super::dispose::{Disposition, Unfinished};
 use super::event::{Event, Opened, Settled, Submitted};
 use super::gate::Watch;
 use super::late::Call as Late;
-use super::process::{condemn, decide, hand_back, interrupted, opened_as, pass};
+use super::process::{condemn, decide, foreign, hand_back, interrupted, opened_as, pass};
 use crate::broker::Wire;
 use crate::domain::{Answer, Finding, NotSent};
 use crate::rails::Rail;
 use crate::resilience::Call;
-use crate::store::{Doubt, Intent};
+use crate::store::{Doubt, Intent, StoreLost};
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{Finished, LaneMetrics};
 
@@ -105,6 +105,7 @@ async fn conclude<W: Wire, R: Rail>(
                     }
                 };
             }
+            Err((StoreLost::Foreign, back)) => return foreign(ctx, back).await,
             Err((lost, back)) => {
                 ctx.store_lost(&lost);
                 // The answer is only in this process: the event is held past its time until the store serves again.
