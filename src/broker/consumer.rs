@@ -294,11 +294,13 @@ mod tests {
     use super::*;
     use crate::broker::{LinkState, Outgoing, Streams, WireError};
 
+    type Happening = Box<dyn FnOnce() + Send>;
+
     /// A server with one stream and one consumer; something may happen while it is asked about the consumer.
     #[derive(Clone)]
     struct Model {
         link: watch::Sender<LinkState>,
-        meanwhile: Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>,
+        meanwhile: Arc<Mutex<Option<Happening>>>,
     }
 
     impl Wire for Model {

@@ -44,7 +44,7 @@ pub(crate) enum Then {
     /// Nothing until the door opens; then its reference.
     Wait,
     /// Nothing until the door opens; then this.
-    WaitThen(Answer),
+    SayLate(Answer),
 }
 
 impl Course {
@@ -237,7 +237,7 @@ impl Rail for Client {
                 self.ledger.door_opens().await;
                 confirmed(order.key().as_str())
             }
-            Then::WaitThen(answer) => {
+            Then::SayLate(answer) => {
                 self.ledger.door_opens().await;
                 answer
             }

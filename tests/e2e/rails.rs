@@ -299,7 +299,7 @@ async fn an_attempt_that_the_shut_gate_kept_from_its_rail_is_not_left_in_doubt()
     let (first, second) = names.split_at(8);
     let load = load(&names, 0);
     for name in first {
-        ledger.plan(name, [Course { pays: false, then: Then::WaitThen(Answer::NotSent(NotSent::Connect)) }]);
+        ledger.plan(name, [Course { pays: false, then: Then::SayLate(Answer::NotSent(NotSent::Connect)) }]);
     }
     let terminal = Terminal { open: Duration::from_secs(5), deadline: Duration::from_secs(20), ..Terminal::default() };
     let running = Running::start(&site, &ledger, &terminal);
