@@ -67,6 +67,9 @@ async fn an_event_with_the_number_of_a_lost_one_gets_no_answer_and_shows() {
     assert!(code == 200 && page.contains("CRITICAL: 1 events have numbers of lost messages"), "{page}");
     assert!(worker.said("this event's number is on record as another message's").is_some());
 
+    let found = site.reconciled().await;
+    assert_eq!((found.published, found.settled, found.held()), (26, 25, 1), "{found:?}");
+
     // What the log says to do about it.
     site.publish_as("once more", &next.bodies[0]).await;
     wait_until("it settles under another number", Duration::from_secs(20), async || told(26).await).await;
