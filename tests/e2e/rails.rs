@@ -158,45 +158,45 @@ async fn what_the_rail_twice_does_not_know_past_its_longest_execution_is_sent_ag
     balances(&site, running, &ledger, load.expected).await;
 }
 
-#[tokio::test]
-async fn an_answer_past_its_deadline_is_recorded_although_nobody_can_be_asked() {
+/// A payment that was made and whose rail neither answers nor can be asked; its event is in hand.
+async fn silent() -> (Site, Arc<Ledger>, Running, Expected) {
     let (site, ledger) = (Site::new(Setup::default()).await, Ledger::new());
     ledger.set_desk(Desk::Silent);
     ledger.plan("P1", [Course::pays(Then::Wait)]);
     let load = load(&["P1"], 0);
     let running = Running::start(&site, &ledger, &Terminal::default());
     site.publish(&load).await;
+    in_doubt(&ledger).await;
+    (site, ledger, running, load.expected)
+}
+
+/// Waits until the rail is asked about the payment.
+async fn in_doubt(ledger: &Ledger) {
     wait_until("it is in doubt", Duration::from_secs(10), async || ledger.count("P1", Asked::Inquire) >= 1).await;
+}
+
+#[tokio::test]
+async fn an_answer_past_its_deadline_is_recorded_although_nobody_can_be_asked() {
+    let (site, ledger, running, expected) = silent().await;
     ledger.open_door();
     ended(&site).await;
     assert_eq!(ledger.submitted("P1").len(), 1);
-    balances(&site, running, &ledger, load.expected).await;
+    balances(&site, running, &ledger, expected).await;
 }
 
 #[tokio::test]
 async fn an_answer_past_the_time_its_event_may_be_held_is_recorded_at_the_next_delivery() {
-    let (site, ledger) = (Site::new(Setup::default()).await, Ledger::new());
-    ledger.set_desk(Desk::Silent);
-    ledger.plan("P1", [Course::pays(Then::Wait)]);
-    let load = load(&["P1"], 0);
-    let running = Running::start(&site, &ledger, &Terminal::default());
-    site.publish(&load).await;
+    let (site, ledger, running, expected) = silent().await;
     running.until("it is handed back", |lane| lane.handed_back >= 1).await;
     ledger.open_door();
     ended(&site).await;
     assert_eq!(ledger.submitted("P1").len(), 1);
-    balances(&site, running, &ledger, load.expected).await;
+    balances(&site, running, &ledger, expected).await;
 }
 
 #[tokio::test]
 async fn an_answer_that_comes_while_the_worker_stops_is_recorded() {
-    let (site, ledger) = (Site::new(Setup::default()).await, Ledger::new());
-    ledger.set_desk(Desk::Silent);
-    ledger.plan("P1", [Course::pays(Then::Wait)]);
-    let load = load(&["P1"], 0);
-    let running = Running::start(&site, &ledger, &Terminal::default());
-    site.publish(&load).await;
-    wait_until("it is in doubt", Duration::from_secs(10), async || ledger.count("P1", Asked::Inquire) >= 1).await;
+    let (site, ledger, running, expected) = silent().await;
     let watching = running.watcher();
     let stopping = tokio::spawn(running.stop());
     wait_until("it drains", Duration::from_secs(10), async || {
@@ -206,7 +206,7 @@ async fn an_answer_that_comes_while_the_worker_stops_is_recorded() {
     ledger.open_door();
     let drained = stopping.await.unwrap();
     assert_eq!((drained.finished, drained.handed_back), (1, 0), "{drained:?}");
-    site.balances(load.expected).await;
+    site.balances(expected).await;
     assert_eq!(ledger.payments_made(), 1);
 }
 
@@ -404,7 +404,7 @@ async fn another_rail_is_never_asked_about_an_attempt() {
     let load = load(&["P1"], 0);
     let first = Running::start(&site, &ledger, &Terminal::default());
     site.publish(&load).await;
-    wait_until("it is in doubt", Duration::from_secs(10), async || ledger.count("P1", Asked::Inquire) >= 1).await;
+    in_doubt(&ledger).await;
     let _drained = first.stop().await;
 
     let second = Running::start(&site, &other, &Terminal { rail: "other", ..Terminal::default() });
