@@ -26,7 +26,7 @@ use keys::{SECTIONS, Section};
 use raw::{File, Outside};
 use read::Table;
 
-pub use broker::{BrokerSettings, ClientCert, Login, Streams};
+pub use broker::{BrokerSettings, ClientCert, Login};
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use read::PrintedValue;
 pub use sections::{BookSettings, LogFormat, LogSettings, OpsSettings, StoreSettings};

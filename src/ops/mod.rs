@@ -170,6 +170,12 @@ fn line(lane: &LaneStatus) -> String {
         let version = lane.newer_contract;
         line.push_str(&format!("lane {}: events of contract {version} wait for a newer worker\n", lane.lane));
     }
+    if lane.foreign_events > 0 {
+        let (name, count) = (&lane.lane, lane.foreign_events);
+        line.push_str(&format!(
+            "lane {name}: CRITICAL: {count} events have numbers of lost messages and wait for an operator\n"
+        ));
+    }
     line
 }
 

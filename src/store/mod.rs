@@ -103,6 +103,10 @@ pub enum StoreLost {
     /// The database takes everything but this: its content breaks a rule of the schema. No value is in the text.
     #[error("the store refuses what was to be written: {0}")]
     Refused(String),
+    /// What is on record under the event's number is another message's: a server that lost the end of its stream gives
+    /// numbers out again. Such an event is never answered for the other.
+    #[error("what is on record under this event's number is another message's")]
+    Foreign,
     /// The writer has ended.
     #[error("the store is closed")]
     Closed,

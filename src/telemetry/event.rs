@@ -98,6 +98,7 @@ pub(crate) enum Flow<'a> {
     DeadLettered { lane: &'a str, event: &'a str, code: &'static str, reason: &'a str },
     HandedBack { lane: &'a str, event: &'a str, why: &'a str, delay: Duration },
     NewerContract { lane: &'a str, version: u32 },
+    ForeignEvent { lane: &'a str, event: &'a str },
     HandlerCrashed { lane: &'a str, event: &'a str, starts: u32 },
     HandlerPanicked { lane: &'a str, event: &'a str, starts: u32 },
     AckUnknown { lane: &'a str, event: &'a str, detail: &'a str },
@@ -131,6 +132,14 @@ impl Flow<'_> {
             }
             Self::NewerContract { lane, version } => {
                 error!(lane, version, "an event names a newer contract than this worker reads; start a newer worker");
+            }
+            Self::ForeignEvent { lane, event } => {
+                error!(
+                    lane,
+                    event,
+                    "this event's number is on record as another message's: the server lost the end of its stream; \
+                     publish the event again and acknowledge this one by hand"
+                );
             }
             Self::HandlerCrashed { lane, event, starts } => {
                 error!(lane, event, starts, "the last process ended while it read this event alone");

@@ -13,9 +13,10 @@ use super::event::Event;
 use super::gate::Gates;
 use super::keepalive::Keepalive;
 use super::lane::Lane;
+use super::late::LateCalls;
 use super::poison::PoisonGuard;
 use super::slots::{Parked, Slots};
-use super::tries::Histories;
+use super::tries::{Foreign, Histories};
 use crate::broker::{AckUnknown, Broker, Consumer, Delivery, Wire};
 use crate::domain::EventId;
 use crate::intake::Decode;
@@ -51,6 +52,7 @@ pub(super) struct Context<W: Wire, R> {
     pub(super) slots: Arc<Slots>,
     pub(super) parked: Parked,
     pub(super) histories: Histories,
+    pub(super) late: LateCalls,
     pub(super) keepalive: Arc<Keepalive<W>>,
     pub(super) metrics: Arc<LaneMetrics>,
     pub(super) poison_starts: u32,
@@ -58,6 +60,7 @@ pub(super) struct Context<W: Wire, R> {
     /// Cancelled when pulls end: what waits for the gate is handed back.
     pub(super) stop: CancellationToken,
     pub(super) newer_contract: AtomicU32,
+    pub(super) foreign: Foreign,
     pub(super) tally: Tally,
     pub(super) pulls_outstanding: AtomicU32,
     /// Events not yet delivered, as last heard.
@@ -103,7 +106,9 @@ impl<W: Wire, R> Context<W, R> {
             keepalive: Keepalive::new(Arc::clone(&metrics)),
             parked: Parked::default(),
             histories: Histories::default(),
+            late: LateCalls::default(),
             newer_contract: AtomicU32::new(0),
+            foreign: Foreign::default(),
             tally: Tally::default(),
             pulls_outstanding: AtomicU32::new(0),
             pending: AtomicU64::new(0),

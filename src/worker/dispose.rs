@@ -93,3 +93,48 @@ pub(super) fn dispose(
         Unfinished::Interrupted => Disposition::Later { after: delay(RetryClass::Interrupted), charged: false },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resilience::{Backoff, RetryDelays};
+
+    fn policy() -> RetryPolicy {
+        let wait = Backoff::new(Duration::from_secs(1), Duration::from_secs(1)).unwrap();
+        let delays = RetryDelays { not_sent: wait, store_lost: wait, elsewhere: wait, interrupted: wait, doubt: wait };
+        RetryPolicy::new(3, Duration::from_secs(3600), delays).unwrap()
+    }
+
+    /// What is done with an event that was charged twice, of three times allowed.
+    fn done(not_sent: &NotSent, probe: bool) -> Disposition {
+        let tries = Tries { charged: 2, waits: 50, ..Tries::default() };
+        dispose(Unfinished::NotSent(not_sent), &tries, &policy(), probe, 0.5)
+    }
+
+    #[test]
+    fn a_rail_that_is_not_reached_costs_an_event_nothing_but_its_probes() {
+        let unreached = [NotSent::Resolve, NotSent::Connect, NotSent::Tls, NotSent::Pool, NotSent::OurFault];
+        for not_sent in unreached {
+            let later = Disposition::Later { after: Duration::from_millis(500), charged: false };
+            assert_eq!(done(&not_sent, false), later, "{not_sent:?}");
+            let exhausted = Disposition::Condemn(DeadReason::Exhausted { attempts: 3 });
+            assert_eq!(done(&not_sent, true), exhausted, "{not_sent:?}");
+        }
+        let refused = NotSent::SaidNotProcessed { retry_after: None };
+        assert!(matches!(done(&refused, false), Disposition::Condemn(_)), "it was reached, and did not take it");
+    }
+
+    #[test]
+    fn nothing_but_its_own_attempts_costs_an_event_anything() {
+        let tries = Tries { charged: 2, waits: 50, ..Tries::default() };
+        let left = Duration::from_secs(7);
+        for unfinished in [Unfinished::StoreLost, Unfinished::Interrupted, Unfinished::Elsewhere { left }] {
+            for probe in [false, true] {
+                let done = dispose(unfinished, &tries, &policy(), probe, 0.5);
+                assert!(matches!(done, Disposition::Later { charged: false, .. }), "{unfinished:?}");
+            }
+        }
+        let done = dispose(Unfinished::Doubt { inquiries: 90 }, &tries, &policy(), true, 0.5);
+        assert_eq!(done, Disposition::Inquire { after: Duration::from_secs(60) }, "a doubt is asked about for ever");
+    }
+}

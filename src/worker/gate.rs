@@ -262,9 +262,6 @@ impl Gates {
         if let Some(change) = permit.change() {
             self.tell(watch, change);
         }
-        if probe && watch == Watch::Settlement {
-            self.counts.probes.fetch_add(1, Ordering::Relaxed);
-        }
         Some(Pass { gates: Arc::clone(self), watch, permit: Some(permit), probe })
     }
 
@@ -333,6 +330,9 @@ impl Pass {
     pub(crate) fn seen(mut self, call: Call, took: Duration) {
         let Some(permit) = self.permit.take() else { return };
         let (gates, watch) = (&self.gates, self.watch);
+        if self.probe && watch == Watch::Settlement {
+            gates.counts.probes.fetch_add(1, Ordering::Relaxed);
+        }
         gates.metrics.breaker_call(watch.name(), if call == Call::Served { "ok" } else { "fail" });
         let mut breaker = gates.breaker(watch);
         let was = breaker.state(Instant::now());
@@ -353,5 +353,53 @@ impl Drop for Pass {
             self.gates.breaker(self.watch).give_back(permit);
             self.gates.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resilience::BreakerSettings;
+
+    /// Opens a breaker and lets one probe pass.
+    async fn ramping(watch: Watch) -> Arc<Gates> {
+        let publishing = BreakerPolicy::new(BreakerSettings {
+            sliding_window_size: 2,
+            minimum_number_of_calls: 2,
+            wait_duration_in_open_state: Duration::from_millis(1),
+            permitted_number_of_calls_in_half_open_state: 1,
+            randomized_wait_factor: 0.0,
+            ..BreakerSettings::default()
+        })
+        .unwrap();
+        let metrics = Arc::new(LaneMetrics::new("lane", "STREAM", "consumer"));
+        let gates = Gates::new("lane", &publishing, &publishing, NonZeroU32::new(64).unwrap(), metrics);
+        let soon = || tokio::time::Instant::now() + Duration::from_secs(5);
+        let stop = CancellationToken::new();
+        for call in [Call::Down, Call::Down, Call::Served] {
+            gates.pass(watch, soon(), &stop).await.unwrap().seen(call, Duration::ZERO);
+        }
+        assert_eq!(gates.state(watch), State::Ramping);
+        gates
+    }
+
+    #[tokio::test]
+    async fn few_dead_letters_to_ramp_up_with_do_not_throttle_the_lane() {
+        let gates = ramping(Watch::DeadLetters).await;
+        assert_eq!(gates.credit(Instant::now()), Credit::Open);
+        // Every event has an outcome, so there the ramp bounds the pulls.
+        let gates = ramping(Watch::Outcomes).await;
+        assert_eq!(gates.credit(Instant::now()), Credit::Permits(1));
+    }
+
+    #[tokio::test]
+    async fn a_permit_that_is_given_back_was_no_probe() {
+        let gates = ramping(Watch::Settlement).await;
+        let probes = || gates.counts.probes.load(Ordering::Relaxed);
+        assert_eq!(probes(), 1);
+        let stop = CancellationToken::new();
+        let soon = tokio::time::Instant::now() + Duration::from_secs(5);
+        drop(gates.pass(Watch::Settlement, soon, &stop).await);
+        assert_eq!(probes(), 1);
     }
 }

@@ -11,6 +11,7 @@ mod flow;
 mod gate;
 mod keepalive;
 mod lane;
+mod late;
 mod poison;
 mod process;
 mod rail;
@@ -250,6 +251,8 @@ impl<R: Rail> Worker<R> {
 
 /// One lane: supervisor, beats and pull loop, then the drain. Gives how many events were still in hand at the end.
 async fn run_lane<W: Wire, R: Rail>(ctx: Arc<Context<W, R>>) -> u64 {
+    // Where this is dropped half way the events' own tasks must not go on: each ends with its delivery un-acknowledged.
+    let _cut = ctx.cut.clone().drop_guard();
     count_culprit(&ctx).await;
     let tasks = TaskTracker::new();
     let mut aside = JoinSet::new();

@@ -13,7 +13,7 @@ use super::event::{Elsewhere, Event, Opened, Received};
 use super::gate::{Pass, Watch};
 use super::rail;
 use crate::broker::{Delay, Delivery, Wire};
-use crate::domain::{DeadReason, Outcome};
+use crate::domain::{DeadReason, EventId, Outcome};
 use crate::intake::{Judged, Unreadable};
 use crate::rails::Rail;
 use crate::resilience::Call;
@@ -67,18 +67,17 @@ async fn settle<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Judged,
         let (probe, began) = (pass.is_probe(), Instant::now());
         match event.open(&ctx.store, &ctx.lane.name, notes, ctx.route()).await {
             Ok(opened) => {
-                if ctx.rail.is_some() {
-                    // The breaker watches the rail: an event that does not reach it says nothing about it.
-                    drop(pass);
-                } else {
-                    pass.seen(Call::Served, began.elapsed());
-                }
+                store_served(ctx, pass, began);
                 ctx.metrics.settlement(true, began.elapsed());
                 return opened_as(ctx, opened).await;
             }
+            Err((StoreLost::Foreign, back)) => {
+                store_served(ctx, pass, began);
+                return foreign(ctx, back).await;
+            }
             Err((StoreLost::Refused(what), back)) => {
                 // The store serves; it is this event's content that it cannot take. No breaker is moved by that.
-                pass.seen(Call::Served, began.elapsed());
+                store_served(ctx, pass, began);
                 ctx.metrics.settlement(true, began.elapsed());
                 let starts = ctx.store.start_of(back.id().clone()).await.unwrap_or(0);
                 ctx.histories.started(back.id(), starts);
@@ -94,6 +93,15 @@ async fn settle<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Judged,
                 }
             }
         }
+    }
+}
+
+/// The store served. Where there is a rail the breaker watches that: what did not reach it says nothing about it.
+fn store_served<W: Wire, R: Rail>(ctx: &Context<W, R>, pass: Pass, began: Instant) {
+    if ctx.rail.is_some() {
+        drop(pass);
+    } else {
+        pass.seen(Call::Served, began.elapsed());
     }
 }
 
@@ -162,11 +170,15 @@ pub(super) async fn condemn<W: Wire, R: Rail>(
         let notes = ctx.histories.of(event.id()).notes;
         match event.condemn(&ctx.store, &ctx.lane.name, notes, why.clone()).await {
             Ok(condemned) => {
-                pass.seen(Call::Served, began.elapsed());
+                store_served(ctx, pass, began);
                 return bury(ctx, condemned).await;
             }
+            Err((NotCondemned::Lost(StoreLost::Foreign, _), back)) => {
+                store_served(ctx, pass, began);
+                return foreign(ctx, back).await;
+            }
             Err((NotCondemned::Lost(StoreLost::Refused(what), _), back)) => {
-                pass.seen(Call::Served, began.elapsed());
+                store_served(ctx, pass, began);
                 return interrupted(ctx, back, &format!("the store refuses its content: {what}")).await;
             }
             Err((NotCondemned::Lost(lost, _), back)) => {
@@ -179,7 +191,7 @@ pub(super) async fn condemn<W: Wire, R: Rail>(
             }
             // It has another end, or an attempt that may have reached a rail: read it as what it is.
             Err((NotCondemned::InDoubt(_) | NotCondemned::Ended(_), back)) => {
-                pass.seen(Call::Served, began.elapsed());
+                store_served(ctx, pass, began);
                 ctx.histories.started(back.id(), 0);
                 return interrupted(ctx, back, "not to be condemned").await;
             }
@@ -300,6 +312,14 @@ pub(super) async fn interrupted<S, W: Wire, R: Rail>(
     }
 }
 
+/// Nothing can be said of this event under its number: it stays, seldom looked at, until an operator has published it
+/// again and acknowledged it by hand.
+pub(super) async fn foreign<S, W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<S, W>) -> Finished {
+    ctx.saw_foreign(event.id());
+    let wait = ctx.lane.limits.expires.saturating_mul(15);
+    hand_back(ctx, event, "its number is on record as another message's", wait).await
+}
+
 pub(super) async fn hand_back<S, W: Wire, R: Rail>(
     ctx: &Arc<Context<W, R>>,
     event: Event<S, W>,
@@ -334,6 +354,12 @@ impl<W: Wire, R: Rail> Context<W, R> {
         match &self.rail {
             None => Route::Book,
             Some(rail) => Route::Rail { name: rail.name(), leg: 0 },
+        }
+    }
+
+    fn saw_foreign(&self, event: &EventId) {
+        if self.foreign.note(event) {
+            Flow::ForeignEvent { lane: self.name(), event: &event.to_string() }.emit();
         }
     }
 

@@ -5,19 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::context::Context;
 use super::dispose::{Disposition, Unfinished};
 use super::event::{Event, Opened, Settled, Submitted};
 use super::gate::Watch;
-use super::process::{condemn, decide, hand_back, interrupted, opened_as, pass};
+use super::late::Call as Late;
+use super::process::{condemn, decide, foreign, hand_back, interrupted, opened_as, pass};
 use crate::broker::Wire;
 use crate::domain::{Answer, Finding, NotSent};
 use crate::rails::Rail;
 use crate::resilience::Call;
-use crate::store::{Doubt, Intent};
+use crate::store::{Doubt, Intent, StoreLost};
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{Finished, LaneMetrics};
 
@@ -75,7 +75,7 @@ async fn conclude<W: Wire, R: Rail>(
     ctx: &Arc<Context<W, R>>,
     event: Event<Doubt, W>,
     answer: Answer,
-    late: Option<JoinHandle<Answer>>,
+    late: Option<Late>,
     probe: bool,
 ) -> Finished {
     let mut event = event;
@@ -105,6 +105,7 @@ async fn conclude<W: Wire, R: Rail>(
                     }
                 };
             }
+            Err((StoreLost::Foreign, back)) => return foreign(ctx, back).await,
             Err((lost, back)) => {
                 ctx.store_lost(&lost);
                 // The answer is only in this process: the event is held past its time until the store serves again.
@@ -125,7 +126,7 @@ async fn conclude<W: Wire, R: Rail>(
 pub(super) fn inquire<W: Wire, R: Rail>(
     ctx: &Arc<Context<W, R>>,
     event: Event<Doubt, W>,
-    late: Option<JoinHandle<Answer>>,
+    late: Option<Late>,
 ) -> futures_util::future::BoxFuture<'static, Finished> {
     let ctx = Arc::clone(ctx);
     Box::pin(async move {
@@ -137,7 +138,8 @@ pub(super) fn inquire<W: Wire, R: Rail>(
         }
         Flow::Unknown { lane: ctx.name(), payment: event.doubt().payment_id().as_str() }.emit();
         let _counted = Unknown::count(&ctx.metrics);
-        let (mut event, mut late) = (event, late);
+        let mut late = late.or_else(|| ctx.late.take(event.doubt()));
+        let mut event = event;
         let terms = rail.terms();
         let longest = terms.longest_execution.saturating_add(terms.deadline);
         for inquiries in 0_u32.. {
@@ -145,16 +147,17 @@ pub(super) fn inquire<W: Wire, R: Rail>(
                 Disposition::Inquire { after } | Disposition::Later { after, .. } => after,
                 Disposition::Condemn(_) => Duration::from_secs(60),
             };
-            let again = Instant::now().checked_add(after);
             // An answer that is still to come is worth the slot, for as long as the rail may take.
             let until = if late.is_some() { ctx.hold_until(&event) + longest } else { ctx.hold_until(&event) };
-            if again.is_none_or(|again| again >= until) {
+            let again = Instant::now().checked_add(after).filter(|again| *again < until);
+            if again.is_none() && late.is_none() {
                 break;
             }
             tokio::select! {
-                () = ctx.stop.cancelled() => break,
-                () = tokio::time::sleep(after) => {}
+                // It is worth the grace time, too.
+                () = ctx.stop.cancelled(), if late.is_none() => break,
                 answer = late_answer(&mut late) => return conclude(&ctx, event, answer, None, false).await,
+                () = tokio::time::sleep_until(again.unwrap_or(until)) => if again.is_none() { break },
             }
             let finding = match timeout(terms.deadline, rail.inquire(&event.doubt().key())).await {
                 Ok(finding) => finding,
@@ -169,12 +172,15 @@ pub(super) fn inquire<W: Wire, R: Rail>(
                 }
             }
         }
+        if let Some(call) = late {
+            ctx.late.keep(event.doubt(), call);
+        }
         interrupted(&ctx, event, "the rail has not said").await
     })
 }
 
 /// The answer of a call that went past its deadline; for ever pending without one.
-async fn late_answer(late: &mut Option<JoinHandle<Answer>>) -> Answer {
+async fn late_answer(late: &mut Option<Late>) -> Answer {
     match late {
         Some(call) => {
             let answer = call.await.unwrap_or(Answer::Unknown);

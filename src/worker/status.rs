@@ -63,6 +63,8 @@ pub struct LaneStatus {
     pub oldest_unacked_critical: bool,
     /// The newest contract version met that this worker does not read; 0 for none.
     pub newer_contract: u32,
+    /// Events met since the lane's start whose number is on record as another message's; they wait for an operator.
+    pub foreign_events: usize,
     /// Deliveries taken.
     pub received: u64,
     /// Settled.
@@ -156,6 +158,7 @@ impl<W: Wire, R: Rail> Look for Context<W, R> {
             oldest_unacked_s: self.oldest_age().as_secs_f64(),
             oldest_unacked_critical: !max_age.is_zero() && self.oldest_age() >= max_age / 4,
             newer_contract: self.newer_contract.load(Ordering::Relaxed),
+            foreign_events: self.foreign.count(),
             received: count(&self.tally.received),
             settled: count(&self.tally.settled),
             rejected: count(&self.tally.rejected),

@@ -1,7 +1,7 @@
 //! What happened to an event in this process before: how often it was tried and why it waited. Kept over
 //! redeliveries, bounded, and written into the store with the event's end.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -31,6 +31,23 @@ pub(super) struct Tries {
 struct Inner {
     of: HashMap<EventId, Tries>,
     order: VecDeque<EventId>,
+}
+
+/// Events met whose number is on record as another message's.
+#[derive(Default)]
+pub(super) struct Foreign(Mutex<BTreeSet<EventId>>);
+
+impl Foreign {
+    /// Notes one; whether it is the first time.
+    pub(super) fn note(&self, event: &EventId) -> bool {
+        let mut met = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        met.len() < EVENTS_MAX && met.insert(event.clone())
+    }
+
+    /// How many, up to a bound.
+    pub(super) fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
 }
 
 /// The histories of a lane's unfinished events.

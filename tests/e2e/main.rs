@@ -18,6 +18,8 @@ mod load;
 mod operations;
 mod outages;
 mod process;
+mod rail;
+mod rails;
 mod recreated;
 mod sample;
 mod site;

@@ -47,6 +47,7 @@ pub(crate) struct Lane {
     pub(crate) settled: u64,
     pub(crate) dead_lettered: u64,
     pub(crate) handed_back: u64,
+    pub(crate) foreign_events: u64,
 }
 
 /// The breakers' states.
@@ -212,9 +213,4 @@ impl Worker {
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
-}
-
-/// Lets time go by where time is what is tested, such as a process that is stopped.
-pub(crate) async fn passes(span: Duration) {
-    tokio::time::sleep(span).await;
 }

@@ -225,3 +225,21 @@ async fn a_payment_in_doubt_is_not_condemned_by_an_event_that_nobody_has_read() 
     let condemned = store.condemn(origin(1), DeadReason::Poison { starts: 5 }, None).await;
     assert!(matches!(condemned, Err(NotCondemned::InDoubt(_))), "{condemned:?}");
 }
+
+#[tokio::test]
+async fn what_one_rail_does_not_know_is_not_sent_to_another() {
+    let home = Home::new();
+    let store = home.store();
+    let wish = Wish::new("PAY-1", 7);
+    let (_, first) = intent(open(&store, 1, wish.valid(), RAIL).await).dispatch();
+    home.pass(Duration::from_secs(11));
+    let first = doubt(resume(&store, first, Finding::NotFound).await);
+    let (_, second) = intent(resume(&store, first, Finding::NotFound).await).dispatch();
+    // The attempt to send once more never left; only the first one is in doubt.
+    assert!(matches!(conclude(&store, second, Answer::NotSent(NotSent::Pool)).await, Concluded::Released));
+    for route in [Route::Rail { name: "other", leg: 0 }, Route::Book] {
+        let left = doubt(open(&store, 1, wish.valid(), route).await);
+        assert_eq!((left.rail(), left.attempt()), ("swift", 1));
+    }
+    assert_eq!(intent(open(&store, 1, wish.valid(), RAIL).await).rail(), "swift");
+}
