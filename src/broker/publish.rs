@@ -204,8 +204,8 @@ impl<W: Wire> Broker<W> {
         };
         let subject = format!("payments.dead-lettered.{scheme}.{key}");
         let id = format!("{payment_id}:dead-lettered:{}.{}", event.created_ms, event.sequence);
-        let trace = delivery.header("traceparent");
-        self.publish(subject, &id, to_json(&body), trace, &self.streams.outcomes).await.map(drop)
+        let trace = delivery.onward();
+        self.publish(subject, &id, to_json(&body), trace.as_deref(), &self.streams.outcomes).await.map(drop)
     }
 
     async fn publish(
@@ -295,6 +295,10 @@ fn dead_letter_headers<W: Wire>(
     headers.insert("Acquit-First-Seen", millis(proof.first_seen()));
     headers.insert("Acquit-Attempts", proof.attempts().to_string());
     headers.insert("Acquit-Worker", worker);
+    // What is redriven continues the trace of the worker that gave it up.
+    if let Some(trace) = delivery.onward().filter(|t| is_header_value(t)) {
+        headers.insert("traceparent", trace.as_ref());
+    }
     headers.insert(async_nats::header::NATS_MESSAGE_ID, subject);
     headers.insert(async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
     headers.insert(async_nats::header::NATS_EXPECTED_STREAM, stream.as_str());

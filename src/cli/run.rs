@@ -15,7 +15,7 @@ use crate::operate::guard::StoreGuard;
 use crate::ops::{About, Ops};
 use crate::store::{BookPolicy, Sqlite, Store, Unknown, WriterLimits};
 use crate::telemetry::metrics::Process;
-use crate::telemetry::{self, Exposition, Life};
+use crate::telemetry::{self, Exposition, Life, Traces};
 use crate::worker::{Drained, StatusHandle, Worker};
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -28,6 +28,9 @@ back (exit 75). A second signal ends it at once.";
 
 /// A claim's length: far above any call of the book, and for a rail far above its deadline.
 const CLAIM: Duration = Duration::from_secs(60);
+
+/// How long the last spans may take to be sent.
+const FLUSH: Duration = Duration::from_secs(2);
 
 /// Flags of `run`.
 #[derive(Debug, Clone, Args)]
@@ -42,6 +45,7 @@ pub struct Engine {
     broker: Broker<Nats>,
     log: std::path::PathBuf,
     metrics: Option<Exposition>,
+    traces: Traces,
 }
 
 pub(super) async fn run(global: &Global, _args: RunArgs) -> Result<Exit, Failure> {
@@ -86,8 +90,14 @@ pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engi
     }
     process.shortfall("replicas", !durability_shortfalls.is_empty());
     let guard = StoreGuard::new(config.store.path.clone(), store_id, stream);
+    let traces = match &config.traces {
+        Some(settings) => Traces::start(settings, &name)
+            .map_err(|e| Failure::new(Exit::Bug, format!("traces cannot be sent: {e}")))?,
+        None => Traces::off(),
+    };
     let worker = Worker::new(broker.clone(), store.clone(), config.lanes.clone())
         .guard(guard)
+        .traces(traces.clone())
         .name(&name)
         .suspect_marker(config.store.path.clone())
         .poison_starts(config.store.poison_starts);
@@ -106,7 +116,7 @@ pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engi
     let ops = Ops::start(listen, about, worker.status(), metrics.clone())
         .map_err(|e| Failure::new(Exit::Unavailable, format!("ops.listen {listen}: {e}; choose another port")))?;
     let log = config.store.path.with_file_name(log_name(&config.store.path));
-    Ok(Engine { worker, store, ops, process, broker, log, metrics })
+    Ok(Engine { worker, store, ops, process, broker, log, metrics, traces })
 }
 
 fn log_name(path: &std::path::Path) -> String {
@@ -143,11 +153,12 @@ impl Engine {
 
     /// Works until `shutdown` is ready and everything in hand is done with.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Drained {
-        let Self { worker, store, ops, process, broker, log, metrics } = self;
+        let Self { worker, store, ops, process, broker, log, metrics, traces } = self;
         let watch = tokio::spawn(watch(process, broker, log, metrics));
         let drained = worker.run(shutdown).await;
         watch.abort();
         store.stop().await;
+        traces.stop(FLUSH).await;
         ops.stop().await;
         drained
     }

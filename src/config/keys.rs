@@ -47,7 +47,7 @@ const GIB: u64 = 1 << 30;
 use Form::{Factor, File, Flag, OneOf, Path, Size, Span, Text, Texts, Whole};
 
 /// All sections, in the order in which they are shown.
-pub(super) static SECTIONS: [Section; 8] = [BROKER, STORE, BOOK, ACCOUNT, LANE, SCHEME, OPS, LOG];
+pub(super) static SECTIONS: [Section; 9] = [BROKER, STORE, BOOK, ACCOUNT, LANE, SCHEME, OPS, LOG, TELEMETRY];
 
 const BROKER: Section = Section {
     name: "broker",
@@ -201,6 +201,16 @@ const LOG: Section = Section {
             "info",
             "the least grave level that is written",
         ),
+    ],
+};
+
+const TELEMETRY: Section = Section {
+    name: "telemetry",
+    repeated: false,
+    doc: "Distributed traces, sent over OTLP/HTTP.",
+    keys: &[
+        key("otlp_endpoint", Text, "", "where spans go, such as \"http://127.0.0.1:4318\"; left out: none are made"),
+        key("sampling_ratio", Factor(1.0), "1", "part of the traces begun here; a publisher's decision goes first"),
     ],
 };
 

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::intake::Scheme;
+use crate::telemetry::TraceSettings;
 use crate::worker::Lane;
 
 use keys::{SECTIONS, Section};
@@ -63,6 +64,8 @@ pub struct Config {
     pub ops: OpsSettings,
     /// The log.
     pub log: LogSettings,
+    /// Traces; none where they are off.
+    pub traces: Option<TraceSettings>,
     printed: Vec<PrintedValue>,
 }
 
@@ -112,8 +115,9 @@ impl Config {
         let lanes = lanes::lanes(all("lane"), &schemes, problems);
         let ops = sections::ops(one("ops")?, problems);
         let log = sections::log(one("log")?);
+        let traces = sections::telemetry(one("telemetry")?, problems);
         show_consumers(&lanes, &mut printed);
-        Some(Self { broker: broker?, store, book, lanes, ops: ops?, log, printed })
+        Some(Self { broker: broker?, store, book, lanes, ops: ops?, log, traces, printed })
     }
 }
 

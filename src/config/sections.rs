@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use url::Url;
+
 use crate::domain::{Account, Iban, OtherAccount};
+use crate::telemetry::TraceSettings;
 
 use super::problem::Problem;
 use super::read::Table;
@@ -61,6 +64,23 @@ pub struct LogSettings {
     pub format: LogFormat,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub level: String,
+}
+
+/// Traces of the section `telemetry`; none without an endpoint.
+///
+/// Over plain HTTP only: spans hold ids and no values of events, and a collector beside the worker does the rest.
+pub(super) fn telemetry(table: &Table, problems: &mut Vec<Problem>) -> Option<TraceSettings> {
+    let written = table.text("otlp_endpoint")?;
+    let remedy = "name a collector beside the worker, such as \"http://127.0.0.1:4318\"; TLS is its business";
+    let plain = |url: &Url| {
+        url.scheme() == "http" && url.username().is_empty() && url.password().is_none() && url.query().is_none()
+    };
+    let Some(endpoint) = Url::parse(written).ok().filter(plain) else {
+        let rule = "must be an http:// address without user, password and query";
+        problems.push(table.problem("otlp_endpoint", rule, remedy));
+        return None;
+    };
+    Some(TraceSettings { endpoint, ratio: table.factor("sampling_ratio") })
 }
 
 pub(super) fn store(table: &Table) -> StoreSettings {

@@ -51,6 +51,8 @@ pub(crate) enum Link<'a> {
     ConsumerVerified { lane: &'a str },
     ClockOff { lane: &'a str, skew_ms: i64 },
     ClockRight { lane: &'a str },
+    SpansNotTaken { what: &'a str },
+    SpansTaken,
 }
 
 impl Link<'_> {
@@ -80,6 +82,8 @@ impl Link<'_> {
                 error!(lane, skew_ms, "this machine's clock is more than 2 s from the broker's; no pulls");
             }
             Self::ClockRight { lane } => info!(lane, "clock agrees with the broker's again"),
+            Self::SpansNotTaken { what } => warn!(what, "the OTLP endpoint takes no spans; they are dropped"),
+            Self::SpansTaken => info!("the OTLP endpoint takes spans again"),
         }
     }
 }

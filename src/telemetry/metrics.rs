@@ -2,6 +2,7 @@
 //! lane; each series starts at zero so that a rate over the first event is right.
 
 mod help;
+mod spans;
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use crate::domain::Code;
 
 pub(super) use help::describe;
+pub(super) use spans::{Dropped, Spans};
 
 /// Upper bounds of every duration histogram, in seconds.
 pub(super) const SECONDS: [f64; 19] = [
@@ -36,6 +38,13 @@ pub(crate) enum Finished {
     Retried,
     /// Dropped without an answer to the broker; it comes back after `ack_wait`.
     Abandoned,
+}
+
+impl Finished {
+    /// As metrics and spans say it.
+    pub(super) fn name(self) -> &'static str {
+        FINISHED.iter().find(|(how, _)| *how == self).map_or("", |(_, name)| *name)
+    }
 }
 
 /// Why a lane does not pull.

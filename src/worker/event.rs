@@ -16,6 +16,7 @@ use crate::rails::Rail;
 use crate::store::{
     Concluded, Condemned, Doubt, Intent, NotCondemned, Note, Origin, Recorded, Route, Stand, Store, StoreLost,
 };
+use crate::telemetry::trace::Trace;
 
 /// The event has arrived; nothing is known of it.
 pub(super) struct Received;
@@ -49,6 +50,19 @@ pub(super) enum Opened<W> {
     Elsewhere(Event<Elsewhere, W>),
 }
 
+impl<W> Opened<W> {
+    /// As spans say it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Final(_) => "final",
+            Self::Go(_) => "go",
+            Self::Doubt(_) => "doubt",
+            Self::Condemned(_) => "condemned",
+            Self::Elsewhere(_) => "elsewhere",
+        }
+    }
+}
+
 /// Whether an attempt went to its rail.
 pub(super) enum Submitted<W> {
     /// It may have reached it.
@@ -77,6 +91,10 @@ impl<S, W: Wire> Event<S, W> {
 
     pub(super) fn hold(&self) -> &Arc<Hold<W>> {
         self.held.hold()
+    }
+
+    pub(super) fn trace(&self) -> &Trace {
+        self.held.trace()
     }
 
     /// Gives the event back, to be delivered again after a delay. Any state may: nothing is claimed by it.
@@ -265,7 +283,7 @@ impl<W: Wire> Event<Recorded, W> {
     /// Publishes the outcome and waits for its PubAck.
     pub(super) async fn announce(self, broker: &Broker<W>) -> Result<Event<Announced, W>, (PublishError, Self)> {
         let Self { state, held } = self;
-        match broker.announce(state, held.header("traceparent")).await {
+        match broker.announce(state, held.onward().as_deref()).await {
             Ok(state) => Ok(Event { state, held }),
             Err((error, state)) => Err((error, Event { state, held })),
         }

@@ -20,6 +20,7 @@ use crate::resilience::Call;
 use crate::store::{Doubt, Intent};
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{Finished, LaneMetrics};
+use crate::telemetry::trace::{Part, Span};
 
 /// Gives the payment to the rail. The call runs in its own task: it is never dropped half way, and an answer that
 /// comes after the deadline still counts.
@@ -39,10 +40,12 @@ pub(super) fn submit<W: Wire, R: Rail>(
         }
         let Some(pass) = pass(&ctx, Watch::Settlement, &event).await else { return unsent(&ctx, event).await };
         let (began, probe, deadline) = (Instant::now(), pass.is_probe(), rail.terms().deadline);
+        let span = event.trace().part(Part::Attempt { rail: rail.name() });
         let (event, mut call) = match event.submit(rail, Timestamp::now()) {
             Submitted::Sent(event, call) => (event, call),
             // Its deadline passed while it waited: asked again, the store refuses it (AB11).
             Submitted::TooLate(event) => {
+                span.end("too_late");
                 return conclude(&ctx, event, Answer::NotSent(NotSent::Pool), None, false).await;
             }
         };
@@ -52,10 +55,22 @@ pub(super) fn submit<W: Wire, R: Rail>(
             Ok(Err(_)) => (Answer::Unknown, None),
             Err(_) => (Answer::Unknown, Some(call)),
         };
+        end_attempt(span, &answer);
         pass.seen(call_of(&answer), began.elapsed());
         ctx.metrics.settlement(answer != Answer::Unknown, began.elapsed());
         conclude(&ctx, event, answer, late, probe).await
     })
+}
+
+fn end_attempt(span: Span, answer: &Answer) {
+    match answer {
+        Answer::Settled(_) => span.end("settled"),
+        Answer::InProgress => span.end("in_progress"),
+        Answer::Rejected { code, .. } => span.refuse(*code),
+        Answer::Blocked => span.end("blocked"),
+        Answer::NotSent(_) => span.fail("not_sent"),
+        Answer::Unknown => span.fail("unknown"),
+    }
 }
 
 fn call_of(answer: &Answer) -> Call {
@@ -156,10 +171,12 @@ pub(super) fn inquire<W: Wire, R: Rail>(
                 () = tokio::time::sleep(after) => {}
                 answer = late_answer(&mut late) => return conclude(&ctx, event, answer, None, false).await,
             }
+            let span = event.trace().part(Part::Inquire { rail: rail.name() });
             let finding = match timeout(terms.deadline, rail.inquire(&event.doubt().key())).await {
                 Ok(finding) => finding,
                 Err(_) => Finding::CannotSay,
             };
+            end_inquiry(span, &finding);
             match event.resume(&ctx.store, finding, longest).await {
                 Ok(Opened::Doubt(still)) => event = still,
                 Ok(opened) => return opened_as(&ctx, opened).await,
@@ -171,6 +188,14 @@ pub(super) fn inquire<W: Wire, R: Rail>(
         }
         interrupted(&ctx, event, "the rail has not said").await
     })
+}
+
+fn end_inquiry(span: Span, finding: &Finding) {
+    match finding {
+        Finding::Answered(answer) => end_attempt(span, answer),
+        Finding::NotFound => span.end("not_found"),
+        Finding::CannotSay => span.fail("cannot_say"),
+    }
 }
 
 /// The answer of a call that went past its deadline; for ever pending without one.

@@ -22,3 +22,4 @@ mod sample;
 mod site;
 mod stops;
 mod stores;
+mod traces;
