@@ -9,11 +9,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Exit, Failure, Global, load, note, setup, sqlite_settings};
 use crate::broker::{Broker, Nats};
-use crate::config::{BookSettings, Config, LogFormat};
-use crate::operate::check::shortfalls;
+use crate::config::{BookSettings, Config, LogFormat, StoreSettings};
+use crate::operate::check::{keep_findings, shortfalls};
 use crate::operate::guard::StoreGuard;
 use crate::ops::{About, Ops};
-use crate::store::{BookPolicy, Sqlite, Store, Unknown, WriterLimits};
+use crate::store::{BookPolicy, GroupDone, Sqlite, Store, Unknown, WriterLimits};
 use crate::telemetry::metrics::Process;
 use crate::telemetry::{self, Exposition, Life, Traces};
 use crate::worker::{Drained, StatusHandle, Worker};
@@ -77,7 +77,8 @@ pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engi
     let broker = setup::connect_as(config, "worker").await?;
     let process = Arc::new(Process::new());
     let name = format!("{}-{}", config.broker.name, std::process::id());
-    let store = start_store(config, sqlite, &name, Arc::clone(&process))?;
+    let keep = keep(config, &broker).await?;
+    let store = start_store(config, sqlite, &name, keep, Arc::clone(&process))?;
     let stream = config.broker.streams.payments.to_string();
     let durability_shortfalls = match broker.stream_info(&stream).await {
         Ok(info) => shortfalls(&stream, &info),
@@ -124,10 +125,35 @@ fn log_name(path: &std::path::Path) -> String {
     format!("{name}-wal")
 }
 
-fn start_store(config: &Config, sqlite: Sqlite, owner: &str, process: Arc<Process>) -> Result<Store, Failure> {
-    let limits = WriterLimits { group: config.store.group, claim: CLAIM, poison_starts: config.store.poison_starts };
-    let seen = move |done: &crate::store::GroupDone| {
-        process.group(u32::try_from(done.requests).unwrap_or(u32::MAX), done.took);
+/// How long records are kept: what is configured, where the streams let it be.
+async fn keep(config: &Config, broker: &Broker<Nats>) -> Result<Option<Duration>, Failure> {
+    let Some(keep) = config.store.keep else { return Ok(None) };
+    match keep_findings(broker, keep).await.as_deref() {
+        Ok([]) => Ok(Some(keep)),
+        Ok([first, ..]) => Err(Failure::new(Exit::Config, format!("{}; {}", first.finding, first.remedy))),
+        // To keep everything is always safe; a worker does not wait for a broker's word to begin.
+        Err(error) => {
+            let what = format!("store.keep cannot be compared with the streams ({error}): nothing is removed");
+            Life::Shortfall { what: &what }.emit();
+            Ok(None)
+        }
+    }
+}
+
+fn start_store(
+    config: &Config,
+    sqlite: Sqlite,
+    owner: &str,
+    keep: Option<Duration>,
+    process: Arc<Process>,
+) -> Result<Store, Failure> {
+    let StoreSettings { group, poison_starts, .. } = config.store;
+    let limits = WriterLimits { group, claim: CLAIM, poison_starts, keep };
+    let seen = move |done: &GroupDone| {
+        if done.requests > 0 {
+            process.group(u32::try_from(done.requests).unwrap_or(u32::MAX), done.took);
+        }
+        process.pruned(done.pruned.events, done.pruned.attempts, done.pruned.notes);
     };
     Store::start(sqlite, book_policy(&config.book), limits, owner, seen)
         .map_err(|e| Failure::new(Exit::Unavailable, format!("the store's thread cannot be started: {e}")))

@@ -89,6 +89,12 @@ const STORE: Section = Section {
         key("busy_timeout", Span(10 * MS, 10 * SECOND), "250ms", "how long a write waits for another process's lock"),
         key("group", Whole(1, 4_096), "512", "requests in one transaction at most"),
         key("poison_starts", Whole(1, 100), "5", "starts without an end after which an event is quarantined"),
+        key(
+            "keep",
+            Span(0, 36_500 * DAY),
+            "0s",
+            "how long records of ended events are kept, such as 9600h; 0s: for ever",
+        ),
     ],
 };
 

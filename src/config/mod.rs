@@ -109,7 +109,7 @@ impl Config {
         let one = |name: &str| tables.get(name).and_then(|tables| tables.first());
         let all = |name: &str| tables.get(name).map(Vec::as_slice).unwrap_or_default();
         let broker = broker::broker(one("broker")?, problems);
-        let store = sections::store(one("store")?);
+        let store = sections::store(one("store")?, problems);
         let book = sections::book(one("book")?, all("account"), problems);
         let schemes: Vec<Scheme> = schemes::schemes(all("scheme"), problems);
         let lanes = lanes::lanes(all("lane"), &schemes, problems);

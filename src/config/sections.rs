@@ -12,6 +12,9 @@ use crate::telemetry::TraceSettings;
 use super::problem::Problem;
 use super::read::Table;
 
+/// The least time for which records of ended events are kept.
+const KEEP_LEAST: Duration = Duration::from_secs(24 * 3600);
+
 /// The store's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreSettings {
@@ -25,6 +28,8 @@ pub struct StoreSettings {
     pub group: u16,
     /// Starts without an end after which an event is quarantined.
     pub poison_starts: u32,
+    /// How long records of ended events are kept; `None`: for ever. Payments and transfers stay whatever it says.
+    pub keep: Option<Duration>,
 }
 
 /// The book's settings.
@@ -83,13 +88,19 @@ pub(super) fn telemetry(table: &Table, problems: &mut Vec<Problem>) -> Option<Tr
     Some(TraceSettings { endpoint, ratio: table.factor("sampling_ratio") })
 }
 
-pub(super) fn store(table: &Table) -> StoreSettings {
+pub(super) fn store(table: &Table, problems: &mut Vec<Problem>) -> StoreSettings {
+    let keep = Some(table.span("keep")).filter(|keep| !keep.is_zero());
+    if keep.is_some_and(|keep| keep < KEEP_LEAST) {
+        let remedy = "it must outlast what the streams keep; \"9600h\" are 400 days";
+        problems.push(table.problem("keep", "must be 0s or at least 24h", remedy));
+    }
     StoreSettings {
         path: table.path("path").unwrap_or_default(),
         wal_limit: table.whole("wal_limit"),
         busy_timeout: table.span("busy_timeout"),
         group: table.whole("group"),
         poison_starts: table.whole("poison_starts"),
+        keep,
     }
 }
 

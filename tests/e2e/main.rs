@@ -17,6 +17,7 @@ mod load;
 mod operations;
 mod outages;
 mod process;
+mod pruning;
 mod recreated;
 mod sample;
 mod site;
