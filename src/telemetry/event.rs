@@ -105,6 +105,7 @@ pub(crate) enum Flow<'a> {
     AckUnknown { lane: &'a str, event: &'a str, detail: &'a str },
     Unknown { lane: &'a str, payment: &'a str },
     HeldForPerson { lane: &'a str, payment: &'a str },
+    HeldNotTold { lane: &'a str, payment: &'a str, detail: &'a str },
     OldEvent { lane: &'a str, age: Duration, max_age: Duration },
 }
 
@@ -146,6 +147,9 @@ impl Flow<'_> {
                 error!(lane, payment, "the rail has not said what became of this payment")
             }
             Self::HeldForPerson { lane, payment } => error!(lane, payment, "held for a person"),
+            Self::HeldNotTold { lane, payment, detail } => {
+                warn!(lane, payment, detail, "the event that tells of a held payment got no confirmation");
+            }
             Self::OldEvent { lane, age, max_age } => {
                 error!(
                     lane,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
 
-use crate::broker::{AckUnknown, Announced, Broker, Buried, Delay, Delivery, Hold, PublishError, Wire};
+use crate::broker::{AckUnknown, Announced, Broker, Buried, Delay, Delivery, HeldWhy, Hold, PublishError, Wire};
 use crate::domain::{Answer, DeadReason, EventId, Finding, LaneName, OrderKey, SchemeName};
 use crate::intake::{Decode, Decoded, Instants, Judged, Raw, Rules, Unreadable};
 use crate::rails::Rail;
@@ -31,9 +31,6 @@ pub(super) struct Read {
 pub(super) struct Elsewhere {
     pub(super) until: Timestamp,
 }
-
-/// A payment that waits for a person; the event stays un-acknowledged.
-pub(super) struct ForPerson;
 
 /// An event: what is known of it, and the delivery that holds it.
 pub(super) struct Event<S, W> {
@@ -76,7 +73,8 @@ pub(super) enum Settled<W> {
     Final(Event<Recorded, W>),
     Released(Event<Received, W>),
     Doubt(Event<Doubt, W>),
-    ForPerson(Event<ForPerson, W>),
+    /// It waits for a person; inquiries go on.
+    ForPerson(Event<Doubt, W>),
     Elsewhere(Event<Elsewhere, W>),
 }
 
@@ -243,6 +241,11 @@ impl<W: Wire> Event<Doubt, W> {
         &self.state
     }
 
+    /// Publishes that there is no outcome yet. It ends nothing: the doubt stays, and the delivery with it.
+    pub(super) async fn tell_held(&self, broker: &Broker<W>, why: HeldWhy) -> Result<(), PublishError> {
+        broker.tell_held(&self.held, &self.state, why).await
+    }
+
     /// Stores what the rail answered.
     pub(super) async fn conclude(self, store: &Store, answer: Answer) -> Result<Settled<W>, (StoreLost, Self)> {
         let held = self.held;
@@ -250,7 +253,7 @@ impl<W: Wire> Event<Doubt, W> {
             Ok(Concluded::Final(state)) => Ok(Settled::Final(Event { state, held })),
             Ok(Concluded::Released) => Ok(Settled::Released(Event { state: Received, held })),
             Ok(Concluded::Doubt(state)) => Ok(Settled::Doubt(Event { state, held })),
-            Ok(Concluded::Held(_)) => Ok(Settled::ForPerson(Event { state: ForPerson, held })),
+            Ok(Concluded::Held(state)) => Ok(Settled::ForPerson(Event { state, held })),
             Ok(Concluded::Elsewhere { until }) => Ok(Settled::Elsewhere(Event { state: Elsewhere { until }, held })),
             Err((lost, state)) => Err((lost, Event { state, held })),
         }

@@ -8,6 +8,7 @@ mod dispose;
 mod event;
 mod flow;
 mod gate;
+mod held;
 mod keepalive;
 mod lane;
 mod poison;

@@ -12,6 +12,7 @@ use super::context::Context;
 use super::dispose::{Disposition, Unfinished};
 use super::event::{Event, Opened, Settled, Submitted};
 use super::gate::Watch;
+use super::held::tell;
 use super::process::{condemn, decide, hand_back, interrupted, opened_as, pass};
 use crate::broker::Wire;
 use crate::domain::{Answer, Finding, NotSent};
@@ -101,6 +102,9 @@ async fn conclude<W: Wire, R: Rail>(
             Ok(Settled::Doubt(event)) => return inquire(ctx, event, late).await,
             Ok(Settled::ForPerson(event)) => {
                 Flow::HeldForPerson { lane: ctx.name(), payment: &event.id().to_string() }.emit();
+                if let Some(rail) = &ctx.rail {
+                    tell(ctx, &event, &rail.terms()).await;
+                }
                 return interrupted(ctx, event, "held for a person").await;
             }
             Ok(Settled::Released(event)) => {
@@ -156,6 +160,7 @@ pub(super) fn inquire<W: Wire, R: Rail>(
         let terms = rail.terms();
         let longest = terms.longest_execution.saturating_add(terms.deadline);
         for inquiries in 0_u32.. {
+            tell(&ctx, &event, &terms).await;
             let after = match decide(&ctx, &event, Unfinished::Doubt { inquiries }, false, "the rail has not said") {
                 Disposition::Inquire { after } | Disposition::Later { after, .. } => after,
                 Disposition::Condemn(_) => Duration::from_secs(60),
