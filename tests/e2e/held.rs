@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::process::wait_until;
-use crate::site::{Setup, Site};
+use crate::site::{Role, Setup, Site};
 
 /// Says what the test has written beside each payment id; `Unknown` where nothing is.
 #[derive(Clone, Default)]
@@ -162,6 +162,12 @@ async fn a_payment_that_waits_is_told_as_held_once_and_keeps_its_event() {
     assert_eq!(site.consumer().await.unwrap().ack_floor.stream_seq, 0, "nothing is acknowledged");
     let events = site.reconciled().await;
     assert_eq!((events.held["for_person"], events.held["in_flight"], events.settled), (1, 1, 1), "{events:?}");
+
+    for payment in ["BLOCKED", "LATE"] {
+        let said = site.acquit(Role::Operator, &["explain", payment, "--json"]).await;
+        let life: Value = said.json();
+        assert_eq!(life["outcomes"][0]["message_id"], format!("{payment}:held"), "{said:?}");
+    }
 
     rail.says("LATE", settled());
     rail.says("BLOCKED", Answer::Rejected { code: Code::AC03, resubmit: false });
