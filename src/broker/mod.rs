@@ -28,6 +28,7 @@ use tokio::sync::watch;
 pub use connection::{BrokerSettings, ConnectError, Credentials, Nats, Tls};
 pub(crate) use consumer::{Consumer, Facts, VerifyError};
 pub(crate) use delivery::{AckUnknown, Delay, Delivery, Hold};
+pub(crate) use outcome::HeldWhy;
 pub use publish::PublishError;
 pub(crate) use publish::{Announced, Buried};
 pub(crate) use pull::{Ended, Pulled, Pulls};

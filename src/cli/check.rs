@@ -6,8 +6,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Connected, Exit, Failure, Global, load, out, print_json, setup};
+use crate::broker::ApiError;
 use crate::config::Config;
-use crate::operate::check::{Finding, Weight, check};
+use crate::operate::check::{Finding, Weight, check, keep_findings};
 use crate::store::Reader;
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -49,7 +50,15 @@ pub(super) async fn run(global: &Global, args: CheckArgs) -> Result<Exit, Failur
         Reader::open(&config.store.path, Duration::from_secs(2)).and_then(|reader| reader.facts()).map_err(|e| {
             Failure::new(Exit::Found, format!("store {}: {e}; run `acquit provision`", config.store.path.display()))
         })?;
-    let findings = check(&broker, &config.lanes, &facts, None).await?;
+    let mut findings = check(&broker, &config.lanes, &facts, None).await?;
+    if let Some(keep) = config.store.keep {
+        match keep_findings(&broker, keep).await {
+            Ok(more) => findings.extend(more),
+            // A stream that is missing is a finding already.
+            Err(ApiError::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
     report(global, &findings);
     let bad = findings.iter().any(|f| f.weight == Weight::Problem);
     Ok(if bad { Exit::Found } else { Exit::Done })

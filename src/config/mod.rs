@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::intake::Scheme;
+use crate::telemetry::TraceSettings;
 use crate::worker::Lane;
 
 use keys::{SECTIONS, Section};
@@ -63,6 +64,8 @@ pub struct Config {
     pub ops: OpsSettings,
     /// The log.
     pub log: LogSettings,
+    /// Traces; none where they are off.
+    pub traces: Option<TraceSettings>,
     printed: Vec<PrintedValue>,
 }
 
@@ -106,14 +109,15 @@ impl Config {
         let one = |name: &str| tables.get(name).and_then(|tables| tables.first());
         let all = |name: &str| tables.get(name).map(Vec::as_slice).unwrap_or_default();
         let broker = broker::broker(one("broker")?, problems);
-        let store = sections::store(one("store")?);
+        let store = sections::store(one("store")?, problems);
         let book = sections::book(one("book")?, all("account"), problems);
         let schemes: Vec<Scheme> = schemes::schemes(all("scheme"), problems);
         let lanes = lanes::lanes(all("lane"), &schemes, problems);
         let ops = sections::ops(one("ops")?, problems);
         let log = sections::log(one("log")?);
+        let traces = sections::telemetry(one("telemetry")?, problems);
         show_consumers(&lanes, &mut printed);
-        Some(Self { broker: broker?, store, book, lanes, ops: ops?, log, printed })
+        Some(Self { broker: broker?, store, book, lanes, ops: ops?, log, traces, printed })
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod group;
 mod proof;
+mod pruning;
 mod request;
 mod shown;
 
@@ -105,7 +106,7 @@ impl Store {
         let terms = Terms { policy, owner: owner.into(), claim: limits.claim };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("acquit-store".to_owned()).spawn(move || {
-            runtime.block_on(group::run(backend, queue, group, terms, seen));
+            runtime.block_on(group::run(backend, queue, group, terms, limits.keep, seen));
         })?;
         Ok(Self { requests, limits })
     }

@@ -51,6 +51,8 @@ pub(crate) enum Link<'a> {
     ConsumerVerified { lane: &'a str },
     ClockOff { lane: &'a str, skew_ms: i64 },
     ClockRight { lane: &'a str },
+    SpansNotTaken { what: &'a str },
+    SpansTaken,
 }
 
 impl Link<'_> {
@@ -80,6 +82,8 @@ impl Link<'_> {
                 error!(lane, skew_ms, "this machine's clock is more than 2 s from the broker's; no pulls");
             }
             Self::ClockRight { lane } => info!(lane, "clock agrees with the broker's again"),
+            Self::SpansNotTaken { what } => warn!(what, "the OTLP endpoint takes no spans; they are dropped"),
+            Self::SpansTaken => info!("the OTLP endpoint takes spans again"),
         }
     }
 }
@@ -104,6 +108,7 @@ pub(crate) enum Flow<'a> {
     AckUnknown { lane: &'a str, event: &'a str, detail: &'a str },
     Unknown { lane: &'a str, payment: &'a str },
     HeldForPerson { lane: &'a str, payment: &'a str },
+    HeldNotTold { lane: &'a str, payment: &'a str, detail: &'a str },
     OldEvent { lane: &'a str, age: Duration, max_age: Duration },
 }
 
@@ -157,6 +162,9 @@ impl Flow<'_> {
                 error!(lane, payment, "the rail has not said what became of this payment")
             }
             Self::HeldForPerson { lane, payment } => error!(lane, payment, "held for a person"),
+            Self::HeldNotTold { lane, payment, detail } => {
+                warn!(lane, payment, detail, "the event that tells of a held payment got no confirmation");
+            }
             Self::OldEvent { lane, age, max_age } => {
                 error!(
                     lane,

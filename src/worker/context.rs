@@ -23,6 +23,7 @@ use crate::intake::Decode;
 use crate::store::{Store, StoreLost};
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{AckKind, Finished, LaneMetrics, Paused};
+use crate::telemetry::trace::LaneTraces;
 
 /// Counts of one lane since it started.
 #[derive(Debug, Default)]
@@ -55,6 +56,7 @@ pub(super) struct Context<W: Wire, R> {
     pub(super) late: LateCalls,
     pub(super) keepalive: Arc<Keepalive<W>>,
     pub(super) metrics: Arc<LaneMetrics>,
+    pub(super) traces: LaneTraces,
     pub(super) poison_starts: u32,
     pub(super) poison: PoisonGuard,
     /// Cancelled when pulls end: what waits for the gate is handed back.
@@ -90,6 +92,7 @@ pub(super) struct Parts<W: Wire, R> {
     pub(super) guard: Arc<dyn Guard>,
     pub(super) gates: Arc<Gates>,
     pub(super) metrics: Arc<LaneMetrics>,
+    pub(super) traces: LaneTraces,
     pub(super) poison_starts: u32,
     pub(super) poison: PoisonGuard,
     pub(super) stop: CancellationToken,
@@ -97,8 +100,21 @@ pub(super) struct Parts<W: Wire, R> {
 
 impl<W: Wire, R> Context<W, R> {
     pub(super) fn new(parts: Parts<W, R>) -> Arc<Self> {
-        let Parts { lane, worker, broker, store, rail, decode, guard, gates, metrics, poison_starts, poison, stop } =
-            parts;
+        let Parts {
+            lane,
+            worker,
+            broker,
+            store,
+            rail,
+            decode,
+            guard,
+            gates,
+            metrics,
+            traces,
+            poison_starts,
+            poison,
+            stop,
+        } = parts;
         metrics.in_flight_limit.set(f64::from(lane.limits.slots));
         Arc::new(Self {
             consumer: broker.bind(&lane.consumer),
@@ -130,6 +146,7 @@ impl<W: Wire, R> Context<W, R> {
             guard,
             gates,
             metrics,
+            traces,
             poison_starts,
             poison,
             stop,

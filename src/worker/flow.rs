@@ -17,6 +17,7 @@ use crate::broker::{Delay, Delivery, Ended, Pulled, Pulls, Wire};
 use crate::rails::Rail;
 use crate::resilience::State;
 use crate::telemetry::metrics::{AckKind, Finished, Paused};
+use crate::telemetry::trace::Arrived;
 use crate::telemetry::{Flow, Life, Link};
 
 /// The longest wait between two tries of a pull that is refused.
@@ -183,9 +184,11 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
     }
 
     /// Gives an event a task of its own, which owns it to its end.
-    fn start(&self, delivery: Delivery<W>) {
+    fn start(&self, mut delivery: Delivery<W>) {
         let ctx = Arc::clone(&self.ctx);
         ctx.took(&delivery);
+        let trace = ctx.traces.process(|| arrived(&delivery));
+        delivery.follow(trace.clone());
         let slot = ctx.slots.fill(delivery.payload().len());
         let kept = ctx.keepalive.keep(delivery.hold());
         let (id, received) = (delivery.event().clone(), delivery.received());
@@ -196,6 +199,7 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
                 // The grace time is over. A settlement under way goes on in the store's writer or its own task.
                 () = ctx.cut.cancelled() => Ok(Finished::Abandoned),
             };
+            trace.finish(*owned.as_ref().unwrap_or(&Finished::Abandoned));
             match owned {
                 Ok(how) => ctx.finished(how, received.elapsed()),
                 Err(_) => {
@@ -244,6 +248,16 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
     fn outstanding(&self, pulls: usize) {
         let pulls = u32::try_from(pulls).unwrap_or(u32::MAX);
         self.ctx.pulls_outstanding.store(pulls, Ordering::Relaxed);
+    }
+}
+
+fn arrived<W: Wire>(delivery: &Delivery<W>) -> Arrived<'_> {
+    Arrived {
+        traceparent: delivery.header("traceparent"),
+        message_id: delivery.header("Nats-Msg-Id"),
+        subject: delivery.subject(),
+        sequence: delivery.event().sequence,
+        delivered: delivery.delivered(),
     }
 }
 

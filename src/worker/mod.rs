@@ -9,6 +9,7 @@ mod dispose;
 mod event;
 mod flow;
 mod gate;
+mod held;
 mod keepalive;
 mod lane;
 mod late;
@@ -36,7 +37,7 @@ use crate::rails::{NoRail, Rail};
 use crate::resilience::BreakerPolicy;
 use crate::store::Store;
 use crate::telemetry::metrics::LaneMetrics;
-use crate::telemetry::{Flow, Life};
+use crate::telemetry::{Flow, Life, Traces};
 use context::{Context, Parts};
 use flow::PullLoop;
 use gate::Gates;
@@ -93,6 +94,7 @@ pub struct Worker<R: Rail = NoRail> {
     name: String,
     poison_starts: u32,
     marker: Option<PathBuf>,
+    traces: Traces,
     status: StatusHandle,
     control: ControlHandle,
 }
@@ -111,6 +113,7 @@ impl Worker<NoRail> {
             name: "acquit".to_owned(),
             poison_starts: 5,
             marker: None,
+            traces: Traces::off(),
             status: StatusHandle::default(),
             control: ControlHandle::default(),
         }
@@ -131,6 +134,7 @@ impl<R: Rail> Worker<R> {
             name: self.name,
             poison_starts: self.poison_starts,
             marker: self.marker,
+            traces: self.traces,
             status: self.status,
             control: self.control,
         }
@@ -169,6 +173,13 @@ impl<R: Rail> Worker<R> {
     #[must_use]
     pub fn suspect_marker(mut self, path: PathBuf) -> Self {
         self.marker = Some(path);
+        self
+    }
+
+    /// Sends a span per event; without it none is made.
+    #[must_use]
+    pub fn traces(mut self, traces: Traces) -> Self {
+        self.traces = traces;
         self
     }
 
@@ -228,6 +239,7 @@ impl<R: Rail> Worker<R> {
     fn context(&self, lane: Lane, stop: &CancellationToken) -> Arc<Context<Nats, R>> {
         let stream = self.broker.streams().payments.as_str();
         let metrics = Arc::new(LaneMetrics::new(lane.name.as_str(), stream, &lane.consumer));
+        let traces = self.traces.lane(lane.name.as_str(), stream, &lane.consumer);
         let limit = NonZeroU32::new(u32::from(lane.limits.slots)).unwrap_or(NonZeroU32::MIN);
         let lane_marker = format!("suspect-{}", lane.name);
         let publishing = BreakerPolicy::publishing();
@@ -242,6 +254,7 @@ impl<R: Rail> Worker<R> {
             guard: Arc::clone(&self.guard),
             gates,
             metrics,
+            traces,
             poison_starts: self.poison_starts,
             poison: PoisonGuard::new(self.marker.as_ref().map(|path| path.with_extension(&lane_marker))),
             stop: stop.clone(),

@@ -21,6 +21,7 @@ use crate::store::{Condemned, NotCondemned, Recorded, Route, StoreLost};
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{AckKind, Finished};
 use crate::telemetry::step::{Step, at};
+use crate::telemetry::trace::{Answering, Part, Span};
 
 /// Owns an event to its end. Whatever is returned, the delivery is answered or left un-acknowledged on purpose.
 pub(super) async fn own<W: Wire, R: Rail>(ctx: Arc<Context<W, R>>, delivery: Delivery<W>) -> Finished {
@@ -32,7 +33,7 @@ pub(super) async fn own<W: Wire, R: Rail>(ctx: Arc<Context<W, R>>, delivery: Del
     }
     #[cfg(acquit_sabotage = "ack_before_commit")]
     drop(event.hold().sabotage_ack().await);
-    let began = Instant::now();
+    let (began, span) = (Instant::now(), event.trace().part(Part::Validate));
     let read = {
         let _reading = ctx.poison.enter(event.id(), event.delivery().delivered()).await;
         event.decode(ctx.decode.as_ref()).map(|read| read.judge(&ctx.lane.rules, Timestamp::now()))
@@ -40,11 +41,16 @@ pub(super) async fn own<W: Wire, R: Rail>(ctx: Arc<Context<W, R>>, delivery: Del
     match read {
         Ok(judged) => {
             ctx.metrics.judged(began.elapsed());
+            note_judgement(&ctx, &judged, span);
             settle(&ctx, judged).await
         }
         Err(unreadable) => match unreadable.why().clone() {
-            Unreadable::Malformed(reason) => condemn(&ctx, unreadable.forget(), DeadReason::Unreadable(reason)).await,
+            Unreadable::Malformed(reason) => {
+                span.fail(reason.code.as_str());
+                condemn(&ctx, unreadable.forget(), DeadReason::Unreadable(reason)).await
+            }
             Unreadable::NewerContract { version } => {
+                span.fail("newer_contract");
                 ctx.saw_newer_contract(version);
                 let wait = ctx.lane.limits.expires.saturating_mul(15);
                 hand_back(&ctx, unreadable, "a newer contract", wait).await
@@ -60,22 +66,22 @@ async fn settle<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Judged,
             return interrupted(ctx, event, "the gate stayed shut").await;
         };
         let notes = ctx.histories.of(event.id()).notes;
-        let refused = matches!(event.judged(), Judged::Refused(_));
-        if refused {
-            note_refusal(ctx, event.judged());
-        }
         let (probe, began) = (pass.is_probe(), Instant::now());
+        let span = event.trace().part(if ctx.rail.is_none() { Part::Attempt { rail: "book" } } else { Part::Claim });
         match event.open(&ctx.store, &ctx.lane.name, notes, ctx.route()).await {
             Ok(opened) => {
+                span.end(opened.name());
                 store_served(ctx, pass, began);
                 ctx.metrics.settlement(true, began.elapsed());
                 return opened_as(ctx, opened).await;
             }
             Err((StoreLost::Foreign, back)) => {
+                span.fail("foreign");
                 store_served(ctx, pass, began);
                 return foreign(ctx, back).await;
             }
             Err((StoreLost::Refused(what), back)) => {
+                span.fail("store_refused");
                 // The store serves; it is this event's content that it cannot take. No breaker is moved by that.
                 store_served(ctx, pass, began);
                 ctx.metrics.settlement(true, began.elapsed());
@@ -84,6 +90,7 @@ async fn settle<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Judged,
                 return interrupted(ctx, back, &format!("the store refuses its content: {what}")).await;
             }
             Err((lost, back)) => {
+                span.fail("store_lost");
                 ctx.metrics.settlement(false, began.elapsed());
                 ctx.store_lost(&lost);
                 pass.seen(Call::Down, began.elapsed());
@@ -124,23 +131,31 @@ async fn announce<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Recor
         (false, Outcome::Settled(_)) => Finished::Settled,
         (false, Outcome::Rejected(_)) => Finished::Rejected,
     };
+    let publish = match event.proof().outcome() {
+        Outcome::Settled(_) => Part::Publish { name: "publish payments.settled", destination: "payments.settled" },
+        Outcome::Rejected(_) => Part::Publish { name: "publish payments.rejected", destination: "payments.rejected" },
+    };
     let mut event = event;
     loop {
         let Some(pass) = pass(ctx, Watch::Outcomes, &event).await else {
             return interrupted(ctx, event, "outcome events get no confirmation").await;
         };
-        let (probe, began) = (pass.is_probe(), Instant::now());
+        let (probe, began, span) = (pass.is_probe(), Instant::now(), event.trace().part(publish));
         match event.announce(&ctx.broker).await {
             Ok(announced) => {
+                span.end("confirmed");
                 pass.seen(Call::Served, began.elapsed());
                 at(Step::BeforeAck);
                 let (id, sent) = (announced.id().clone(), Instant::now());
+                let span = announced.trace().part(Part::Answer(Answering::Ack));
                 let acked = announced.acknowledge().await;
+                span.confirmed(acked.is_ok());
                 ctx.acknowledged(AckKind::Ack, &id, acked, sent.elapsed());
                 ctx.histories.finished(&id);
                 return finished;
             }
             Err((error, back)) => {
+                span.fail("not_confirmed");
                 pass.seen(Call::Down, began.elapsed());
                 let (id, detail) = (back.id().to_string(), error.to_string());
                 Flow::OutcomeNotConfirmed { lane: ctx.name(), event: &id, detail: &detail }.emit();
@@ -208,19 +223,25 @@ async fn bury<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Condemned
         };
         let (probe, began, code) = (pass.is_probe(), Instant::now(), event.condemned().code());
         let reason = event.condemned().reason().map(|r| r.text.clone()).unwrap_or_default();
+        let trace = event.trace().clone();
+        trace.condemned(code);
+        let span = trace.part(Part::Publish { name: "publish payments.dead", destination: "payments.dead" });
         match event.bury(&ctx.broker, &ctx.worker).await {
             Ok(buried) => {
+                span.end("confirmed");
                 pass.seen(Call::Served, began.elapsed());
                 ctx.metrics.dead_lettered(code);
                 Flow::DeadLettered { lane: ctx.name(), event: &id.to_string(), code: code.as_str(), reason: &reason }
                     .emit();
-                let sent = Instant::now();
+                let (sent, span) = (Instant::now(), trace.part(Part::Answer(Answering::Term)));
                 let ended = buried.terminate().await;
+                span.confirmed(ended.is_ok());
                 ctx.acknowledged(AckKind::Term, &id, ended, sent.elapsed());
                 ctx.histories.finished(&id);
                 return Finished::DeadLettered;
             }
             Err((error, back)) => {
+                span.fail("not_confirmed");
                 // A letter that can never be stored says nothing about the others; it must not keep the lane shut.
                 pass.seen(if error.is_about_the_message() { Call::Served } else { Call::Down }, began.elapsed());
                 ctx.metrics.bury_failed();
@@ -329,8 +350,9 @@ pub(super) async fn hand_back<S, W: Wire, R: Rail>(
     let (id, delay) = (event.id().clone(), Delay::at_least(after));
     ctx.metrics.retried("handed_back");
     Flow::HandedBack { lane: ctx.name(), event: &id.to_string(), why, delay: delay.get() }.emit();
-    let sent = Instant::now();
+    let (sent, span) = (Instant::now(), event.trace().part(Part::Answer(Answering::Nak)));
     let answered = event.hand_back(delay).await;
+    span.confirmed(answered.is_ok());
     let known = answered.is_ok();
     ctx.acknowledged(AckKind::Nak, &id, answered, sent.elapsed());
     if !known {
@@ -340,11 +362,16 @@ pub(super) async fn hand_back<S, W: Wire, R: Rail>(
     Finished::Retried
 }
 
-fn note_refusal<W: Wire, R: Rail>(ctx: &Context<W, R>, judged: &Judged) {
-    if let Judged::Refused(refused) = judged
-        && let Some(first) = refused.reasons().first()
-    {
-        ctx.metrics.validation_failed(first.code);
+fn note_judgement<W: Wire, R: Rail>(ctx: &Context<W, R>, event: &Event<Judged, W>, span: Span) {
+    event.trace().payment(event.judged().payment_id());
+    match event.judged() {
+        Judged::Valid(_) => span.end("valid"),
+        Judged::Refused(refused) => {
+            if let Some(first) = refused.reasons().first() {
+                ctx.metrics.validation_failed(first.code);
+                span.refuse(first.code);
+            }
+        }
     }
 }
 

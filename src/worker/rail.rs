@@ -11,6 +11,7 @@ use super::context::Context;
 use super::dispose::{Disposition, Unfinished};
 use super::event::{Event, Opened, Settled, Submitted};
 use super::gate::Watch;
+use super::held::tell;
 use super::late::Call as Late;
 use super::process::{condemn, decide, foreign, hand_back, interrupted, opened_as, pass};
 use crate::broker::Wire;
@@ -20,6 +21,7 @@ use crate::resilience::Call;
 use crate::store::{Doubt, Intent, StoreLost};
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{Finished, LaneMetrics};
+use crate::telemetry::trace::{Part, Span};
 
 /// Gives the payment to the rail. The call runs in its own task: it is never dropped half way, and an answer that
 /// comes after the deadline still counts.
@@ -39,10 +41,12 @@ pub(super) fn submit<W: Wire, R: Rail>(
         }
         let Some(pass) = pass(&ctx, Watch::Settlement, &event).await else { return unsent(&ctx, event).await };
         let (began, probe, deadline) = (Instant::now(), pass.is_probe(), rail.terms().deadline);
+        let span = event.trace().part(Part::Attempt { rail: rail.name() });
         let (event, mut call) = match event.submit(rail, Timestamp::now()) {
             Submitted::Sent(event, call) => (event, call),
             // Its deadline passed while it waited: asked again, the store refuses it (AB11).
             Submitted::TooLate(event) => {
+                span.end("too_late");
                 return conclude(&ctx, event, Answer::NotSent(NotSent::Pool), None, false).await;
             }
         };
@@ -52,10 +56,22 @@ pub(super) fn submit<W: Wire, R: Rail>(
             Ok(Err(_)) => (Answer::Unknown, None),
             Err(_) => (Answer::Unknown, Some(call)),
         };
+        end_attempt(span, &answer);
         pass.seen(call_of(&answer), began.elapsed());
         ctx.metrics.settlement(answer != Answer::Unknown, began.elapsed());
         conclude(&ctx, event, answer, late, probe).await
     })
+}
+
+fn end_attempt(span: Span, answer: &Answer) {
+    match answer {
+        Answer::Settled(_) => span.end("settled"),
+        Answer::InProgress => span.end("in_progress"),
+        Answer::Rejected { code, .. } => span.refuse(*code),
+        Answer::Blocked => span.end("blocked"),
+        Answer::NotSent(_) => span.fail("not_sent"),
+        Answer::Unknown => span.fail("unknown"),
+    }
 }
 
 fn call_of(answer: &Answer) -> Call {
@@ -86,6 +102,9 @@ async fn conclude<W: Wire, R: Rail>(
             Ok(Settled::Doubt(event)) => return inquire(ctx, event, late).await,
             Ok(Settled::ForPerson(event)) => {
                 Flow::HeldForPerson { lane: ctx.name(), payment: &event.id().to_string() }.emit();
+                if let Some(rail) = &ctx.rail {
+                    tell(ctx, &event, &rail.terms()).await;
+                }
                 return interrupted(ctx, event, "held for a person").await;
             }
             Ok(Settled::Released(event)) => {
@@ -143,6 +162,7 @@ pub(super) fn inquire<W: Wire, R: Rail>(
         let terms = rail.terms();
         let longest = terms.longest_execution.saturating_add(terms.deadline);
         for inquiries in 0_u32.. {
+            tell(&ctx, &event, &terms).await;
             let after = match decide(&ctx, &event, Unfinished::Doubt { inquiries }, false, "the rail has not said") {
                 Disposition::Inquire { after } | Disposition::Later { after, .. } => after,
                 Disposition::Condemn(_) => Duration::from_secs(60),
@@ -159,10 +179,12 @@ pub(super) fn inquire<W: Wire, R: Rail>(
                 answer = late_answer(&mut late) => return conclude(&ctx, event, answer, None, false).await,
                 () = tokio::time::sleep_until(again.unwrap_or(until)) => if again.is_none() { break },
             }
+            let span = event.trace().part(Part::Inquire { rail: rail.name() });
             let finding = match timeout(terms.deadline, rail.inquire(&event.doubt().key())).await {
                 Ok(finding) => finding,
                 Err(_) => Finding::CannotSay,
             };
+            end_inquiry(span, &finding);
             match event.resume(&ctx.store, finding, longest).await {
                 Ok(Opened::Doubt(still)) => event = still,
                 Ok(opened) => return opened_as(&ctx, opened).await,
@@ -177,6 +199,14 @@ pub(super) fn inquire<W: Wire, R: Rail>(
         }
         interrupted(&ctx, event, "the rail has not said").await
     })
+}
+
+fn end_inquiry(span: Span, finding: &Finding) {
+    match finding {
+        Finding::Answered(answer) => end_attempt(span, answer),
+        Finding::NotFound => span.end("not_found"),
+        Finding::CannotSay => span.fail("cannot_say"),
+    }
 }
 
 /// The answer of a call that went past its deadline; for ever pending without one.

@@ -23,6 +23,8 @@ pub(super) struct Tries {
     pub(super) waits: u32,
     /// Starts that ended in a panic.
     pub(super) starts: u32,
+    /// Whether it was told that the payment is held.
+    pub(super) told_held: bool,
     /// What `explain` will show.
     pub(super) notes: Vec<Note>,
 }
@@ -84,6 +86,11 @@ impl Histories {
     /// Notes how often handling the event was started without an end.
     pub(super) fn started(&self, event: &EventId, starts: u32) {
         self.change(event, |tries| tries.starts = starts);
+    }
+
+    /// Notes that the payment was told as held.
+    pub(super) fn told_held(&self, event: &EventId) {
+        self.change(event, |tries| tries.told_held = true);
     }
 
     /// Forgets an event that has its end.

@@ -115,6 +115,11 @@ impl Worker {
         log.iter().filter(|line| line.contains(message)).find_map(|line| serde_json::from_str(line).ok())
     }
 
+    /// How often it has logged this message.
+    pub(crate) fn times_said(&self, message: &str) -> usize {
+        self.log.lock().unwrap().iter().filter(|line| line.contains(message)).count()
+    }
+
     /// How many lines it has logged.
     pub(crate) fn log_lines(&self) -> usize {
         self.log.lock().unwrap().len()

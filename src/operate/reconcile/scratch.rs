@@ -185,6 +185,18 @@ impl Scratch {
         Ok((id, u64::try_from(read_to).unwrap_or(0)))
     }
 
+    /// Forgets what the streams hold no more: a store that removes old records has none of it perhaps. What they still
+    /// hold is younger than anything it removes.
+    pub(super) fn forget_gone(&self) -> Result<(), Trouble> {
+        for table in ["events", "outcomes", "letters"] {
+            self.db.execute_batch(&format!(
+                "DELETE FROM {table} WHERE NOT EXISTS (SELECT 1 FROM streams s \
+                 WHERE s.id = {table}.stream AND s.live AND {table}.seq >= s.first_seq)"
+            ))?;
+        }
+        Ok(())
+    }
+
     pub(super) fn read_to(&self, stream: i64, sequence: u64) -> Result<(), Trouble> {
         self.db.prepare_cached("UPDATE streams SET read_to = ?2 WHERE id = ?1")?.execute((stream, signed(sequence)))?;
         Ok(())
