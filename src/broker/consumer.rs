@@ -273,6 +273,7 @@ impl<W: Wire> Consumer<W> {
             }
             let changed = async {
                 tokio::select! {
+                    biased;
                     one = standing.changed() => one.is_ok(),
                     other = link.changed() => other.is_ok(),
                 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::outside::Outside;
 use crate::resilience::{Breaker, BreakerPolicy, Call, Change, Gate, Permit, State};
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{LaneMetrics, Paused};
@@ -77,6 +78,7 @@ pub(crate) struct Gates {
     waiting: AtomicU32,
     changed: watch::Sender<u64>,
     metrics: Arc<LaneMetrics>,
+    outside: Outside,
     pub(crate) counts: Counts,
 }
 
@@ -95,6 +97,7 @@ impl Gates {
         publishing: &BreakerPolicy,
         limit: NonZeroU32,
         metrics: Arc<LaneMetrics>,
+        outside: Outside,
     ) -> Arc<Self> {
         for watch in Watch::ALL {
             metrics.breaker(watch.name(), State::Closed.name());
@@ -107,6 +110,7 @@ impl Gates {
             waiting: AtomicU32::new(0),
             changed: watch::Sender::new(0),
             metrics,
+            outside,
             counts: Counts::default(),
         })
     }
@@ -145,14 +149,14 @@ impl Gates {
 
     /// The state of one breaker, for labels and `explain`.
     pub(crate) fn state(&self, watch: Watch) -> State {
-        self.breaker(watch).state(Instant::now())
+        self.breaker(watch).state(now())
     }
 
     /// Sets or clears a plain reason not to pull. Says so once.
     pub(crate) fn hold(&self, why: Paused, shut: bool) {
         let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = if shut {
-            !reasons.contains_key(&why) && reasons.insert(why, Instant::now()).is_none()
+            !reasons.contains_key(&why) && reasons.insert(why, now()).is_none()
         } else {
             reasons.remove(&why).is_some()
         };
@@ -196,11 +200,12 @@ impl Gates {
             if let Some(pass) = self.try_pass(watch) {
                 return Some(pass);
             }
-            let until = match self.breaker(watch).gate(Instant::now()) {
+            let until = match self.breaker(watch).gate(now()) {
                 Gate::Shut { until, .. } => tokio::time::Instant::from_std(until).min(deadline),
                 Gate::Open | Gate::Permits(_) => deadline,
             };
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return None,
                 changed = changed.changed() => { if changed.is_err() { return None } }
                 () = tokio::time::sleep_until(until) => {
@@ -212,8 +217,8 @@ impl Gates {
 
     fn try_pass(self: &Arc<Self>, watch: Watch) -> Option<Pass> {
         let mut breaker = self.breaker(watch);
-        let permit = breaker.take(Instant::now())?;
-        let probe = breaker.state(Instant::now()) == State::HalfOpen;
+        let permit = breaker.take(now())?;
+        let probe = breaker.state(now()) == State::HalfOpen;
         drop(breaker);
         if let Some(change) = permit.change() {
             self.tell(watch, change);
@@ -252,6 +257,11 @@ impl Gates {
     }
 }
 
+/// The breakers' clock: the runtime's, which a test may stop.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// Counts an event that waits for a pass, so that a half-open gate does not pull more than it can let through.
 struct Waiting<'a>(&'a Gates);
 
@@ -280,8 +290,8 @@ impl Pass {
         let (gates, watch) = (&self.gates, self.watch);
         gates.metrics.breaker_call(watch.name(), if call == Call::Served { "ok" } else { "fail" });
         let mut breaker = gates.breaker(watch);
-        let was = breaker.state(Instant::now());
-        let change = breaker.seen(permit, call, took, Instant::now(), rand::random::<f64>());
+        let was = breaker.state(now());
+        let change = breaker.seen(permit, call, took, now(), gates.outside.chance());
         drop(breaker);
         match change {
             Some(change) => gates.tell(watch, change),
