@@ -10,6 +10,8 @@ mod cheats;
 mod connection;
 mod consumer;
 mod delivery;
+#[cfg(feature = "lab")]
+mod model;
 mod outcome;
 mod publish;
 mod pull;
@@ -28,6 +30,8 @@ use tokio::sync::watch;
 pub use connection::{BrokerSettings, ConnectError, Credentials, Nats, Tls};
 pub(crate) use consumer::{Consumer, Facts, VerifyError};
 pub(crate) use delivery::{AckUnknown, Delay, Delivery, Hold};
+#[cfg(feature = "lab")]
+pub(crate) use model::{ClientMessage, Incoming};
 pub use publish::PublishError;
 pub(crate) use publish::{Announced, Buried};
 pub(crate) use pull::{Ended, Pulled, Pulls};
