@@ -5,10 +5,9 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::{ApiError, Broker, ConsumerInfo, StreamInfo, Wire};
+use super::{ApiError, Broker, ConsumerInfo, StreamInfo, Teller, Wire};
 use crate::domain::StreamName;
 
 /// Whether answers may be sent.
@@ -88,7 +87,7 @@ pub(super) enum Stale {
 struct Shared {
     stream: StreamName,
     name: String,
-    standing: watch::Sender<Standing>,
+    standing: Teller<Standing>,
     facts: RwLock<Option<(Facts, Terms)>>,
     /// Consumer sequences seen since the last verification.
     seen: Mutex<Seen>,
@@ -163,7 +162,7 @@ impl<W: Wire> Broker<W> {
         let shared = Shared {
             stream: self.streams.payments.clone(),
             name: name.to_owned(),
-            standing: watch::Sender::new(Standing { era: 1, verified: None, doubts: 0 }),
+            standing: Teller::new(Standing { era: 1, verified: None, doubts: 0 }),
             facts: RwLock::default(),
             seen: Mutex::new(Seen::new()),
         };
@@ -274,11 +273,11 @@ impl<W: Wire> Consumer<W> {
             let changed = async {
                 tokio::select! {
                     biased;
-                    one = standing.changed() => one.is_ok(),
-                    other = link.changed() => other.is_ok(),
+                    () = standing.changed() => {}
+                    () = link.changed() => {}
                 }
             };
-            if !timeout_at(deadline, changed).await.unwrap_or(false) {
+            if timeout_at(deadline, changed).await.is_err() {
                 return Err(Stale::Deadline);
             }
         }

@@ -64,7 +64,7 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
     async fn verified(&self) -> bool {
         let mut changes = self.ctx.gates.changes();
         loop {
-            changes.borrow_and_update();
+            changes.heard();
             if self.ctx.stop.is_cancelled() {
                 return false;
             }
@@ -74,7 +74,7 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
             tokio::select! {
                 biased;
                 () = self.ctx.stop.cancelled() => return false,
-                _ = changes.changed() => {}
+                () = changes.changed() => {}
                 () = tokio::time::sleep(Duration::from_millis(50)) => {}
             }
         }
@@ -92,7 +92,7 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
             if link.borrow_and_update().epoch != epoch || ctx.rebuild.swap(false, Ordering::AcqRel) {
                 return Left::Rebuild;
             }
-            changes.borrow_and_update();
+            changes.heard();
             let (batch, wake) = self.want(pulls);
             if batch > 0 {
                 self.ask(pulls, batch).await;
@@ -102,9 +102,9 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
             tokio::select! {
                 biased;
                 pulled = pulls.next() => self.take(pulled, stopping),
-                _ = changes.changed() => {}
+                () = changes.changed() => {}
                 () = ctx.slots.freed() => {}
-                _ = link.changed() => {}
+                () = link.changed() => {}
                 () = ctx.stop.cancelled(), if !stopping => {}
                 () = sleep_until(wake) => {}
             }

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::outside::Outside;
+use crate::broker::{Listener, Teller};
 use crate::resilience::{Breaker, BreakerPolicy, Call, Change, Gate, Permit, State};
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{LaneMetrics, Paused};
@@ -76,7 +76,7 @@ pub(crate) struct Gates {
     breakers: [Mutex<Breaker>; 3],
     reasons: Mutex<BTreeMap<Paused, Instant>>,
     waiting: AtomicU32,
-    changed: watch::Sender<u64>,
+    changed: Teller<u64>,
     metrics: Arc<LaneMetrics>,
     outside: Outside,
     pub(crate) counts: Counts,
@@ -108,7 +108,7 @@ impl Gates {
             breakers: [breaker(settlement), breaker(publishing), breaker(publishing)],
             reasons: Mutex::default(),
             waiting: AtomicU32::new(0),
-            changed: watch::Sender::new(0),
+            changed: Teller::new(0),
             metrics,
             outside,
             counts: Counts::default(),
@@ -179,7 +179,7 @@ impl Gates {
     }
 
     /// Told of every change.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+    pub(crate) fn changes(&self) -> Listener<u64> {
         self.changed.subscribe()
     }
 
@@ -196,7 +196,7 @@ impl Gates {
         let _counted = Waiting::enter(self);
         let mut changed = self.changes();
         loop {
-            changed.borrow_and_update();
+            changed.heard();
             if let Some(pass) = self.try_pass(watch) {
                 return Some(pass);
             }
@@ -207,7 +207,7 @@ impl Gates {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return None,
-                changed = changed.changed() => { if changed.is_err() { return None } }
+                () = changed.changed() => {}
                 () = tokio::time::sleep_until(until) => {
                     if tokio::time::Instant::now() >= deadline { return None }
                 }

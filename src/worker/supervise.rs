@@ -56,7 +56,7 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
             tokio::select! {
                 biased;
                 _ = ticks.tick() => {}
-                _ = link.changed() => {}
+                () = link.changed() => {}
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::backend::{Memory, Shelf};
@@ -16,7 +16,7 @@ use super::server::Server;
 use super::setting::{self, Setting};
 use super::wire::SimWire;
 use super::world::{Life, World, locked};
-use crate::broker::Broker;
+use crate::broker::{Broker, Listener, Teller};
 use crate::lab::load::{Generated, Generator, GeneratorSettings};
 use crate::store::Store;
 use crate::worker::{Drained, Outside, StatusHandle, Worker};
@@ -71,9 +71,9 @@ pub(super) async fn play(world: &Arc<World>) -> Option<Arc<Stage>> {
     let by_id = load.iter().map(|(_, id, event)| (id.clone(), event.clone())).collect();
     let (world, ledger) = (Arc::clone(world), Arc::default());
     let stage = Arc::new(Stage { world, net, shelf, ledger, setting, load: by_id, status: Mutex::default() });
-    let (peace, at_peace) = watch::channel(false);
+    let peace = Teller::new(false);
     let keepers: Vec<_> = (0..stage.world.plan.workers)
-        .map(|number| tokio::spawn(keep(Arc::clone(&stage), number, at_peace.clone())))
+        .map(|number| tokio::spawn(keep(Arc::clone(&stage), number, peace.subscribe())))
         .collect();
     let publisher = tokio::spawn(publish(Arc::clone(&stage), load));
     let quakes = tokio::spawn(quake(Arc::clone(&stage)));
@@ -84,7 +84,7 @@ pub(super) async fn play(world: &Arc<World>) -> Option<Arc<Stage>> {
         // A fault under way ends by itself.
         drop((quakes.await, publisher.await));
         drain(&stage).await;
-        peace.send_replace(true);
+        peace.send_modify(|peace| *peace = true);
         for keeper in keepers {
             drop(keeper.await);
         }
@@ -116,7 +116,7 @@ async fn drain(stage: &Stage) {
 }
 
 /// Keeps one worker alive: started again whenever it has died, until there is peace.
-async fn keep(stage: Arc<Stage>, number: u64, mut peace: watch::Receiver<bool>) {
+async fn keep(stage: Arc<Stage>, number: u64, mut peace: Listener<bool>) {
     let world = Arc::clone(&stage.world);
     for incarnation in 1_u32.. {
         let mortal = world.plan.kills && !world.is_healed();
@@ -127,7 +127,7 @@ async fn keep(stage: Arc<Stage>, number: u64, mut peace: watch::Receiver<bool>) 
         let life = Arc::clone(&running.life);
         let end = tokio::select! {
             biased;
-            _ = peace.wait_for(|peace| *peace) => Fate::Peace,
+            () = peace.wait_for(|peace| *peace) => Fate::Peace,
             () = life.ended.notified() => Fate::Spent,
             () = until(&world, lifetime) => if world.odds(30) { Fate::Stopped } else { Fate::Spent },
         };

@@ -5,27 +5,28 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::consumer::Out;
 use super::server::{Sent, Server};
 use super::wire::{SimWire, Socket};
 use super::world::{Life, World, locked};
+use crate::broker::Teller;
 
 /// The network with the server in its middle.
 pub(super) struct Net {
     pub(super) world: Arc<World>,
     pub(super) server: Mutex<Server>,
     sockets: Mutex<BTreeMap<u64, Arc<Socket>>>,
-    up: watch::Sender<bool>,
+    up: Teller<bool>,
     poke: Notify,
 }
 
 impl Net {
     pub(super) fn new(world: Arc<World>, server: Server) -> Arc<Self> {
         let (server, sockets) = (Mutex::new(server), Mutex::default());
-        let net = Arc::new(Self { world, server, sockets, up: watch::Sender::new(true), poke: Notify::new() });
+        let net = Arc::new(Self { world, server, sockets, up: Teller::new(true), poke: Notify::new() });
         tokio::spawn(Arc::clone(&net).run());
         net
     }
@@ -53,7 +54,7 @@ impl Net {
     /// Connects a process, as soon as the server is there.
     pub(super) async fn connect(self: &Arc<Self>, life: Arc<Life>) -> SimWire {
         let mut up = self.up.subscribe();
-        drop(up.wait_for(|up| *up).await);
+        up.wait_for(|up| *up).await;
         let client = {
             let sockets = locked(&self.sockets);
             sockets.keys().next_back().map_or(1, |last| last.saturating_add(1))
@@ -126,7 +127,7 @@ impl Net {
 
     async fn back(&self, socket: &Socket) {
         let mut up = self.up.subscribe();
-        drop(up.wait_for(|up| *up).await);
+        up.wait_for(|up| *up).await;
         if socket.life.is_dead() || socket.link.borrow().connected {
             return;
         }
@@ -150,7 +151,7 @@ impl Net {
     /// The server is killed and started again: the streams are kept, the consumer goes back to what was written down.
     pub(super) async fn crash(self: &Arc<Self>, away: Duration) {
         self.world.note(0, format_args!("the server is killed for {} ms", away.as_millis()));
-        self.up.send_replace(false);
+        self.up.send_modify(|up| *up = false);
         let sockets = self.living();
         for socket in &sockets {
             socket.lose();
@@ -164,7 +165,7 @@ impl Net {
         }
         sleep(away).await;
         self.world.note(0, format_args!("the server is back"));
-        self.up.send_replace(true);
+        self.up.send_modify(|up| *up = true);
         self.poke.notify_one();
         for socket in sockets {
             let (net, late) = (Arc::clone(self), self.world.span(0, 800));

@@ -9,14 +9,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::Stream;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::consumer::Out;
 use super::net::Net;
 use super::server::Sent;
 use super::world::{Life, locked};
-use crate::broker::{ClientMessage, Incoming, LinkState, Outgoing, Wire, WireError};
+use crate::broker::{ClientMessage, Incoming, LinkState, Listener, Outgoing, Teller, Wire, WireError};
 use crate::worker::StatusHandle;
 
 /// On its way, until when, over which connection.
@@ -54,7 +54,7 @@ pub(super) struct Socket {
     pub(super) net: Arc<Net>,
     pub(super) life: Arc<Life>,
     pub(super) client: u64,
-    pub(super) link: watch::Sender<LinkState>,
+    pub(super) link: Teller<LinkState>,
     prefix: String,
     next: AtomicU64,
     replies: Mutex<BTreeMap<String, oneshot::Sender<Incoming>>>,
@@ -73,7 +73,7 @@ impl Socket {
             net,
             life,
             client,
-            link: watch::Sender::new(LinkState { connected: true, epoch: 1, lame_duck: false, denied: None }),
+            link: Teller::new(LinkState { connected: true, epoch: 1, lame_duck: false, denied: None }),
             prefix: format!("_INBOX.{client}"),
             next: AtomicU64::new(0),
             replies: Mutex::default(),
@@ -258,7 +258,7 @@ impl Wire for SimWire {
         format!("n{}", self.0.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn link(&self) -> watch::Receiver<LinkState> {
+    fn link(&self) -> Listener<LinkState> {
         self.0.link.subscribe()
     }
 
