@@ -5,10 +5,9 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::{ApiError, Broker, ConsumerInfo, StreamInfo, Wire};
+use super::{ApiError, Broker, ConsumerInfo, StreamInfo, Teller, Wire};
 use crate::domain::StreamName;
 
 /// Whether answers may be sent.
@@ -88,7 +87,7 @@ pub(super) enum Stale {
 struct Shared {
     stream: StreamName,
     name: String,
-    standing: watch::Sender<Standing>,
+    standing: Teller<Standing>,
     facts: RwLock<Option<(Facts, Terms)>>,
     /// Consumer sequences seen since the last verification.
     seen: Mutex<Seen>,
@@ -163,7 +162,7 @@ impl<W: Wire> Broker<W> {
         let shared = Shared {
             stream: self.streams.payments.clone(),
             name: name.to_owned(),
-            standing: watch::Sender::new(Standing { era: 1, verified: None, doubts: 0 }),
+            standing: Teller::new(Standing { era: 1, verified: None, doubts: 0 }),
             facts: RwLock::default(),
             seen: Mutex::new(Seen::new()),
         };
@@ -273,11 +272,12 @@ impl<W: Wire> Consumer<W> {
             }
             let changed = async {
                 tokio::select! {
-                    one = standing.changed() => one.is_ok(),
-                    other = link.changed() => other.is_ok(),
+                    biased;
+                    () = standing.changed() => {}
+                    () = link.changed() => {}
                 }
             };
-            if !timeout_at(deadline, changed).await.unwrap_or(false) {
+            if timeout_at(deadline, changed).await.is_err() {
                 return Err(Stale::Deadline);
             }
         }
@@ -292,14 +292,14 @@ mod tests {
     use futures_util::stream::{Pending, pending as nothing};
 
     use super::*;
-    use crate::broker::{LinkState, Outgoing, Streams, WireError};
+    use crate::broker::{LinkState, Listener, Outgoing, Streams, Teller, WireError};
 
     type Happening = Box<dyn FnOnce() + Send>;
 
     /// A server with one stream and one consumer; something may happen while it is asked about the consumer.
     #[derive(Clone)]
     struct Model {
-        link: watch::Sender<LinkState>,
+        link: Arc<Teller<LinkState>>,
         meanwhile: Arc<Mutex<Option<Happening>>>,
     }
 
@@ -343,7 +343,7 @@ mod tests {
             "1".to_owned()
         }
 
-        fn link(&self) -> watch::Receiver<LinkState> {
+        fn link(&self) -> Listener<LinkState> {
             self.link.subscribe()
         }
 
@@ -353,7 +353,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_doubt_that_comes_up_during_a_verification_outlives_it() {
         let link = LinkState { connected: true, epoch: 1, ..LinkState::default() };
-        let wire = Model { link: watch::Sender::new(link), meanwhile: Arc::default() };
+        let wire = Model { link: Arc::new(Teller::new(link)), meanwhile: Arc::default() };
         let name = |name| StreamName::parse(name).unwrap();
         let (payments, outcomes) = (name("P"), name("O"));
         let streams = Streams { payments, outcomes, dead_letters: name("D"), audit: name("A") };

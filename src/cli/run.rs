@@ -225,7 +225,7 @@ async fn watch(process: Arc<Process>, broker: Broker<Nats>, log: std::path::Path
         process.log_bytes.set(f64::from(u32::try_from(bytes >> 10).unwrap_or(u32::MAX)) * 1024.0);
         tokio::select! {
             _ = ticks.tick() => {}
-            _ = link.changed() => {}
+            () = link.changed() => {}
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod load;
 pub mod print;
 pub mod report;
 pub mod servers;
+pub mod sim;
 mod stage;
 pub mod view;
 

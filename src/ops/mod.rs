@@ -236,6 +236,7 @@ mod tests {
             ack_pending: 1,
             oldest_unacked_s: 1.5,
             oldest_unacked_critical: false,
+            foreign_events: 0,
             newer_contract: 0,
             received: 8,
             settled: 7,

@@ -111,6 +111,22 @@ impl Store {
         Ok(Self { requests, limits })
     }
 
+    /// Starts the writer as a task of the caller's own runtime: the simulation has one thread and its own clock.
+    /// Aborting the task is the writer's crash.
+    #[cfg(feature = "lab")]
+    pub(crate) fn start_here(
+        backend: impl Backend,
+        policy: BookPolicy,
+        limits: WriterLimits,
+        owner: &str,
+    ) -> (Self, tokio::task::JoinHandle<()>) {
+        let group = usize::from(limits.group.max(1));
+        let (requests, queue) = mpsc::channel(group.saturating_mul(2));
+        let terms = Terms { policy, owner: owner.into(), claim: limits.claim };
+        let writer = tokio::spawn(group::run(backend, queue, group, terms, None, |_| {}));
+        (Self { requests, limits }, writer)
+    }
+
     /// Its bounds.
     #[must_use]
     pub fn limits(&self) -> WriterLimits {

@@ -14,6 +14,7 @@ use super::gate::Gates;
 use super::keepalive::Keepalive;
 use super::lane::Lane;
 use super::late::LateCalls;
+use super::outside::Outside;
 use super::poison::PoisonGuard;
 use super::slots::{Parked, Slots};
 use super::tries::{Foreign, Histories};
@@ -61,6 +62,7 @@ pub(super) struct Context<W: Wire, R> {
     pub(super) poison: PoisonGuard,
     /// Cancelled when pulls end: what waits for the gate is handed back.
     pub(super) stop: CancellationToken,
+    pub(super) outside: Outside,
     pub(super) newer_contract: AtomicU32,
     pub(super) foreign: Foreign,
     pub(super) tally: Tally,
@@ -96,25 +98,13 @@ pub(super) struct Parts<W: Wire, R> {
     pub(super) poison_starts: u32,
     pub(super) poison: PoisonGuard,
     pub(super) stop: CancellationToken,
+    pub(super) outside: Outside,
 }
 
 impl<W: Wire, R> Context<W, R> {
     pub(super) fn new(parts: Parts<W, R>) -> Arc<Self> {
-        let Parts {
-            lane,
-            worker,
-            broker,
-            store,
-            rail,
-            decode,
-            guard,
-            gates,
-            metrics,
-            traces,
-            poison_starts,
-            poison,
-            stop,
-        } = parts;
+        let Parts { lane, worker, broker, store, rail, decode, guard, .. } = parts;
+        let Parts { gates, metrics, traces, poison_starts, poison, stop, outside, .. } = parts;
         metrics.in_flight_limit.set(f64::from(lane.limits.slots));
         Arc::new(Self {
             consumer: broker.bind(&lane.consumer),
@@ -150,6 +140,7 @@ impl<W: Wire, R> Context<W, R> {
             poison_starts,
             poison,
             stop,
+            outside,
         })
     }
 
@@ -189,7 +180,7 @@ impl<W: Wire, R> Context<W, R> {
     pub(super) fn took(&self, delivery: &Delivery<W>) {
         self.tally.received.fetch_add(1, Ordering::Relaxed);
         *self.last_delivery.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        let now = Timestamp::now();
+        let now = self.outside.now();
         self.pending.store(delivery.pending(), Ordering::Relaxed);
         let age = Duration::try_from(now.duration_since(delivery.requested_at())).unwrap_or_default();
         self.metrics.received(delivery.delivered() <= 1, age, unix_seconds(now));
@@ -209,7 +200,7 @@ impl<W: Wire, R> Context<W, R> {
         if how == Finished::Retried && self.stop.is_cancelled() {
             self.tally.returned_at_stop.fetch_add(1, Ordering::Relaxed);
         }
-        self.metrics.finished(how, took, unix_seconds(Timestamp::now()));
+        self.metrics.finished(how, took, unix_seconds(self.outside.now()));
     }
 
     /// Since when nothing has been delivered.

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::control::{BreakerOrder, Forcing, Hold};
+use super::outside::Outside;
+use crate::broker::{Listener, Teller};
 use crate::resilience::{Breaker, BreakerPolicy, Call, Change, Gate, Permit, State};
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{LaneMetrics, Paused};
@@ -79,8 +79,9 @@ pub(crate) struct Gates {
     held: Mutex<Option<Hold>>,
     reasons: Mutex<BTreeMap<Paused, Instant>>,
     waiting: AtomicU32,
-    changed: watch::Sender<u64>,
+    changed: Teller<u64>,
     metrics: Arc<LaneMetrics>,
+    outside: Outside,
     pub(crate) counts: Counts,
 }
 
@@ -99,6 +100,7 @@ impl Gates {
         publishing: &BreakerPolicy,
         limit: NonZeroU32,
         metrics: Arc<LaneMetrics>,
+        outside: Outside,
     ) -> Arc<Self> {
         for watch in Watch::ALL {
             metrics.breaker(watch.name(), State::Closed.name());
@@ -110,8 +112,9 @@ impl Gates {
             held: Mutex::default(),
             reasons: Mutex::default(),
             waiting: AtomicU32::new(0),
-            changed: watch::Sender::new(0),
+            changed: Teller::new(0),
             metrics,
+            outside,
             counts: Counts::default(),
         })
     }
@@ -150,12 +153,12 @@ impl Gates {
 
     /// The state of one breaker, for labels and `explain`.
     pub(crate) fn state(&self, watch: Watch) -> State {
-        self.breaker(watch).state(Instant::now())
+        self.breaker(watch).state(now())
     }
 
     /// The same as it is shown: what an operator holds it to goes before its own.
     pub(crate) fn shown(&self, watch: Watch) -> &'static str {
-        self.breaker(watch).shown(Instant::now())
+        self.breaker(watch).shown(now())
     }
 
     /// What an operator holds the settlement breaker to.
@@ -168,7 +171,7 @@ impl Gates {
         let BreakerOrder { forced, who, why, record } = order;
         // Kept until the breaker has followed: of two orders at once the same one must win in both places.
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
+        let now = now();
         let mut breaker = self.breaker(Watch::Settlement);
         let was = breaker.shown(now);
         // What changes is told below: the breaker's own states do not tell forced open from open.
@@ -180,7 +183,7 @@ impl Gates {
             who: who.to_owned(),
             why: why.to_owned(),
             record,
-            since: Timestamp::now(),
+            since: self.outside.now(),
         });
         drop(held);
         if was != is {
@@ -196,7 +199,7 @@ impl Gates {
     pub(crate) fn hold(&self, why: Paused, shut: bool) {
         let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = if shut {
-            !reasons.contains_key(&why) && reasons.insert(why, Instant::now()).is_none()
+            !reasons.contains_key(&why) && reasons.insert(why, now()).is_none()
         } else {
             reasons.remove(&why).is_some()
         };
@@ -219,7 +222,7 @@ impl Gates {
     }
 
     /// Told of every change.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+    pub(crate) fn changes(&self) -> Listener<u64> {
         self.changed.subscribe()
     }
 
@@ -236,17 +239,18 @@ impl Gates {
         let _counted = Waiting::enter(self);
         let mut changed = self.changes();
         loop {
-            changed.borrow_and_update();
+            changed.heard();
             if let Some(pass) = self.try_pass(watch) {
                 return Some(pass);
             }
-            let until = match self.breaker(watch).gate(Instant::now()) {
+            let until = match self.breaker(watch).gate(now()) {
                 Gate::Shut { until, .. } => tokio::time::Instant::from_std(until).min(deadline),
                 Gate::Open | Gate::Permits(_) => deadline,
             };
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return None,
-                changed = changed.changed() => { if changed.is_err() { return None } }
+                () = changed.changed() => {}
                 () = tokio::time::sleep_until(until) => {
                     if tokio::time::Instant::now() >= deadline { return None }
                 }
@@ -256,8 +260,8 @@ impl Gates {
 
     fn try_pass(self: &Arc<Self>, watch: Watch) -> Option<Pass> {
         let mut breaker = self.breaker(watch);
-        let permit = breaker.take(Instant::now())?;
-        let probe = breaker.state(Instant::now()) == State::HalfOpen;
+        let permit = breaker.take(now())?;
+        let probe = breaker.state(now()) == State::HalfOpen;
         drop(breaker);
         if let Some(change) = permit.change() {
             self.tell(watch, change);
@@ -304,6 +308,11 @@ impl Gates {
     }
 }
 
+/// The breakers' clock: the runtime's, which a test may stop.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// Counts an event that waits for a pass, so that a half-open gate does not pull more than it can let through.
 struct Waiting<'a>(&'a Gates);
 
@@ -335,8 +344,8 @@ impl Pass {
         }
         gates.metrics.breaker_call(watch.name(), if call == Call::Served { "ok" } else { "fail" });
         let mut breaker = gates.breaker(watch);
-        let was = breaker.state(Instant::now());
-        let change = breaker.seen(permit, call, took, Instant::now(), rand::random::<f64>());
+        let was = breaker.state(now());
+        let change = breaker.seen(permit, call, took, now(), gates.outside.chance());
         drop(breaker);
         match change {
             Some(change) => gates.tell(watch, change),
@@ -373,7 +382,7 @@ mod tests {
         })
         .unwrap();
         let metrics = Arc::new(LaneMetrics::new("lane", "STREAM", "consumer"));
-        let gates = Gates::new("lane", &publishing, &publishing, NonZeroU32::new(64).unwrap(), metrics);
+        let gates = Gates::new("lane", &publishing, &publishing, NonZeroU32::new(64).unwrap(), metrics, Outside::default());
         let soon = || tokio::time::Instant::now() + Duration::from_secs(5);
         let stop = CancellationToken::new();
         for call in [Call::Down, Call::Down, Call::Served] {

@@ -13,6 +13,7 @@ mod held;
 mod keepalive;
 mod lane;
 mod late;
+mod outside;
 mod poison;
 mod process;
 mod rail;
@@ -46,6 +47,10 @@ use supervise::Supervisor;
 
 pub use control::{BreakerOrder, ControlHandle, Forcing, Hold};
 pub use lane::{Lane, Limits};
+#[cfg(feature = "lab")]
+pub(crate) use outside::{Outside, Source};
+#[cfg(not(feature = "lab"))]
+use outside::Outside;
 pub use status::{Breakers, LaneStatus, StatusHandle};
 
 /// Decides whether this worker may work on a consumer: a store belongs to one, and must not be behind it.
@@ -55,6 +60,11 @@ pub trait Guard: Send + Sync + 'static {
     /// # Errors
     /// What is wrong and what to do, in words for an operator.
     fn check(&self, stream: &StreamInfo, consumer: &ConsumerInfo) -> Result<(), String>;
+
+    /// Whether the check may block, as one that reads a file does: it is then asked aside.
+    fn blocks(&self) -> bool {
+        true
+    }
 }
 
 /// A guard that lets everything pass; for lanes whose store nothing else uses.
@@ -64,6 +74,10 @@ pub struct NoGuard;
 impl Guard for NoGuard {
     fn check(&self, _stream: &StreamInfo, _consumer: &ConsumerInfo) -> Result<(), String> {
         Ok(())
+    }
+
+    fn blocks(&self) -> bool {
+        false
     }
 }
 
@@ -84,8 +98,8 @@ pub struct Drained {
 }
 
 /// A worker: lanes over one broker connection and one store.
-pub struct Worker<R: Rail = NoRail> {
-    broker: Broker<Nats>,
+pub struct Worker<R: Rail = NoRail, W: Wire = Nats> {
+    broker: Broker<W>,
     store: Store,
     lanes: Vec<Lane>,
     decode: Arc<dyn Decode>,
@@ -97,12 +111,13 @@ pub struct Worker<R: Rail = NoRail> {
     traces: Traces,
     status: StatusHandle,
     control: ControlHandle,
+    outside: Outside,
 }
 
-impl Worker<NoRail> {
+impl<W: Wire> Worker<NoRail, W> {
     /// A worker whose lanes settle in the store's own book.
     #[must_use]
-    pub fn new(broker: Broker<Nats>, store: Store, lanes: Vec<Lane>) -> Self {
+    pub fn new(broker: Broker<W>, store: Store, lanes: Vec<Lane>) -> Self {
         Self {
             broker,
             store,
@@ -116,14 +131,15 @@ impl Worker<NoRail> {
             traces: Traces::off(),
             status: StatusHandle::default(),
             control: ControlHandle::default(),
+            outside: Outside::default(),
         }
     }
 }
 
-impl<R: Rail> Worker<R> {
+impl<R: Rail, W: Wire> Worker<R, W> {
     /// Settles over a rail instead of the book.
     #[must_use]
-    pub fn rail<T: Rail>(self, rail: T) -> Worker<T> {
+    pub fn rail<T: Rail>(self, rail: T) -> Worker<T, W> {
         Worker {
             broker: self.broker,
             store: self.store,
@@ -137,6 +153,7 @@ impl<R: Rail> Worker<R> {
             traces: self.traces,
             status: self.status,
             control: self.control,
+            outside: self.outside,
         }
     }
 
@@ -183,6 +200,14 @@ impl<R: Rail> Worker<R> {
         self
     }
 
+    /// Takes wall clock and chance from somewhere else, so that a history repeats itself.
+    #[cfg(feature = "lab")]
+    #[must_use]
+    pub(crate) fn outside(mut self, outside: Outside) -> Self {
+        self.outside = outside;
+        self
+    }
+
     /// A handle on what the worker does, for health checks and dashboards.
     #[must_use]
     pub fn status(&self) -> StatusHandle {
@@ -210,6 +235,7 @@ impl<R: Rail> Worker<R> {
             lanes.spawn(run_lane(Arc::clone(ctx)));
         }
         tokio::select! {
+            biased;
             () = shutdown => {}
             // A lane ends by itself only where one of its tasks panicked: stop the rest in order.
             _ = lanes.join_next() => {}
@@ -236,14 +262,14 @@ impl<R: Rail> Worker<R> {
         drained
     }
 
-    fn context(&self, lane: Lane, stop: &CancellationToken) -> Arc<Context<Nats, R>> {
+    fn context(&self, lane: Lane, stop: &CancellationToken) -> Arc<Context<W, R>> {
         let stream = self.broker.streams().payments.as_str();
         let metrics = Arc::new(LaneMetrics::new(lane.name.as_str(), stream, &lane.consumer));
         let traces = self.traces.lane(lane.name.as_str(), stream, &lane.consumer);
         let limit = NonZeroU32::new(u32::from(lane.limits.slots)).unwrap_or(NonZeroU32::MIN);
         let lane_marker = format!("suspect-{}", lane.name);
         let publishing = BreakerPolicy::publishing();
-        let gates = Gates::new(lane.name.as_str(), &lane.breaker, &publishing, limit, Arc::clone(&metrics));
+        let gates = Gates::new(lane.name.as_str(), &lane.breaker, &publishing, limit, Arc::clone(&metrics), self.outside.clone());
         Context::new(Parts {
             lane,
             worker: self.name.as_str().into(),
@@ -258,13 +284,14 @@ impl<R: Rail> Worker<R> {
             poison_starts: self.poison_starts,
             poison: PoisonGuard::new(self.marker.as_ref().map(|path| path.with_extension(&lane_marker))),
             stop: stop.clone(),
+            outside: self.outside.clone(),
         })
     }
 }
 
 /// One lane: supervisor, beats and pull loop, then the drain. Gives how many events were still in hand at the end.
 async fn run_lane<W: Wire, R: Rail>(ctx: Arc<Context<W, R>>) -> u64 {
-    // Where this is dropped half way the events' own tasks must not go on: each ends with its delivery un-acknowledged.
+    // Dropped with this future, which ends what is in hand as well: it is spawned, and would go on without its beats.
     let _cut = ctx.cut.clone().drop_guard();
     count_culprit(&ctx).await;
     let tasks = TaskTracker::new();
@@ -281,6 +308,7 @@ async fn run_lane<W: Wire, R: Rail>(ctx: Arc<Context<W, R>>) -> u64 {
     let pulls = PullLoop::new(Arc::clone(&ctx), tasks.clone()).run();
     let mut pulls = std::pin::pin!(pulls);
     tokio::select! {
+        biased;
         () = &mut pulls => {}
         // Without its supervisor or its beats a lane must not go on.
         _ = aside.join_next() => ctx.stop.cancel(),

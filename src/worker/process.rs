@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::context::Context;
@@ -36,7 +35,7 @@ pub(super) async fn own<W: Wire, R: Rail>(ctx: Arc<Context<W, R>>, delivery: Del
     let (began, span) = (Instant::now(), event.trace().part(Part::Validate));
     let read = {
         let _reading = ctx.poison.enter(event.id(), event.delivery().delivered()).await;
-        event.decode(ctx.decode.as_ref()).map(|read| read.judge(&ctx.lane.rules, Timestamp::now()))
+        event.decode(ctx.decode.as_ref()).map(|read| read.judge(&ctx.lane.rules, ctx.outside.now()))
     };
     match read {
         Ok(judged) => {
@@ -258,7 +257,7 @@ async fn bury<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Condemned
 }
 
 async fn elsewhere<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Elsewhere, W>) -> Finished {
-    let left = event.until().duration_since(Timestamp::now());
+    let left = event.until().duration_since(ctx.outside.now());
     let left = Duration::try_from(left).unwrap_or_default();
     match decide(ctx, &event, Unfinished::Elsewhere { left }, false, "another worker has it") {
         Disposition::Later { after, .. } => hand_back(ctx, event, "another worker has it", after).await,
@@ -284,7 +283,7 @@ pub(super) fn decide<S, W: Wire, R: Rail>(
     why: &str,
 ) -> Disposition {
     let tries = ctx.histories.of(event.id());
-    let disposition = dispose(unfinished, &tries, &ctx.lane.retry, probe, rand::random::<f64>());
+    let disposition = dispose(unfinished, &tries, &ctx.lane.retry, probe, ctx.outside.chance());
     let (charged, after) = match &disposition {
         Disposition::Later { after, charged } => (*charged, *after),
         Disposition::Inquire { after } => (false, *after),
@@ -292,7 +291,7 @@ pub(super) fn decide<S, W: Wire, R: Rail>(
     };
     let breaker = ctx.gates.state(Watch::Settlement).name();
     let what = format!("{why}; next try after {} ms", after.as_millis());
-    ctx.histories.waited(event.id(), charged, &what, breaker, Timestamp::now());
+    ctx.histories.waited(event.id(), charged, &what, breaker, ctx.outside.now());
     disposition
 }
 
@@ -316,6 +315,7 @@ pub(super) async fn wait_or_leave<S, W: Wire, R: Rail>(
     }
     ctx.metrics.retried("waited");
     tokio::select! {
+        biased;
         () = ctx.stop.cancelled() => Err(interrupted(ctx, event, why).await),
         () = tokio::time::sleep(after) => Ok(event),
     }

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::time::{Instant, timeout};
 
 use super::context::Context;
@@ -42,7 +41,7 @@ pub(super) fn submit<W: Wire, R: Rail>(
         let Some(pass) = pass(&ctx, Watch::Settlement, &event).await else { return unsent(&ctx, event).await };
         let (began, probe, deadline) = (Instant::now(), pass.is_probe(), rail.terms().deadline);
         let span = event.trace().part(Part::Attempt { rail: rail.name() });
-        let (event, mut call) = match event.submit(rail, Timestamp::now()) {
+        let (event, mut call) = match event.submit(rail, ctx.outside.now()) {
             Submitted::Sent(event, call) => (event, call),
             // Its deadline passed while it waited: asked again, the store refuses it (AB11).
             Submitted::TooLate(event) => {
@@ -133,6 +132,7 @@ async fn conclude<W: Wire, R: Rail>(
                     Disposition::Condemn(_) => Duration::from_secs(1),
                 };
                 tokio::select! {
+                    biased;
                     () = ctx.cut.cancelled() => return interrupted(ctx, back, "the store did not serve").await,
                     () = tokio::time::sleep(again) => event = back,
                 }
@@ -174,6 +174,7 @@ pub(super) fn inquire<W: Wire, R: Rail>(
                 break;
             }
             tokio::select! {
+                biased;
                 // It is worth the grace time, too.
                 () = ctx.stop.cancelled(), if late.is_none() => break,
                 answer = late_answer(&mut late) => return conclude(&ctx, event, answer, None, false).await,

@@ -119,7 +119,7 @@ impl StatusHandle {
 
 impl<W: Wire, R: Rail> Look for Context<W, R> {
     fn look(&self) -> LaneStatus {
-        let (gate, gate_reason) = match self.gates.credit(std::time::Instant::now()) {
+        let (gate, gate_reason) = match self.gates.credit(tokio::time::Instant::now().into_std()) {
             Credit::Open => ("open", None),
             Credit::Permits(_) => ("probing", None),
             Credit::Shut { why, .. } => ("shut", Some(why.name())),

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::context::Context;
@@ -68,8 +67,9 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
             }
             self.look();
             tokio::select! {
+                biased;
                 _ = ticks.tick() => {}
-                _ = link.changed() => {}
+                () = link.changed() => {}
             }
         }
     }
@@ -142,7 +142,7 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
 
     fn clock(&self, facts: &Facts) {
         let Some(broker) = facts.consumer.ts else { return };
-        let skew_ms = Timestamp::now().as_millisecond().saturating_sub(broker.as_millisecond());
+        let skew_ms = self.ctx.outside.now().as_millisecond().saturating_sub(broker.as_millisecond());
         let off = skew_ms.saturating_abs() > SKEW_MAX_MS;
         let was = self.ctx.gates.is_held(Paused::Clock);
         if off && !was {
@@ -157,7 +157,7 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
     /// made anew, then the connection.
     fn stalled(&mut self, facts: &Facts) {
         let ctx = &self.ctx;
-        let open = ctx.gates.credit(std::time::Instant::now()) == Credit::Open;
+        let open = ctx.gates.credit(Instant::now().into_std()) == Credit::Open;
         let terms = ctx.consumer.terms();
         let fits = terms.is_some_and(|t| ctx.slots.fit(0, t.largest) > 0);
         let room = ctx.slots.free() > 0 && fits || ctx.pulls_outstanding.load(Ordering::Relaxed) > 0;
@@ -213,7 +213,7 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
         tokio::spawn(async move {
             let name = ctx.consumer.stream().clone();
             let Ok(message) = ctx.broker.message_from(name.as_str(), ">", next).await else { return };
-            let age_ms = Timestamp::now().as_millisecond().saturating_sub(message.time.as_millisecond()).max(0);
+            let age_ms = ctx.outside.now().as_millisecond().saturating_sub(message.time.as_millisecond()).max(0);
             ctx.oldest_unacked_ms.store(age_ms, Ordering::Relaxed);
             ctx.metrics.oldest_unacked.set(ctx.oldest_age().as_secs_f64());
         });
@@ -226,7 +226,7 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
         ctx.gates.hold(Paused::Parked, parked >= usize::from(ctx.lane.limits.parked));
         ctx.metrics.in_flight.set(f64::from(ctx.held()));
         ctx.metrics.pulls_outstanding.set(f64::from(ctx.pulls_outstanding.load(Ordering::Relaxed)));
-        let shut = ctx.gates.shut_by(std::time::Instant::now());
+        let shut = ctx.gates.shut_by(Instant::now().into_std());
         let now = Instant::now();
         match (shut, self.paused_since) {
             (Some(why), Some((was, since))) if why == was => {
@@ -251,6 +251,9 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
 
 /// Asks the guard aside: it may read a file, and this thread has events to see to.
 async fn guarded<W: Wire, R: Rail>(ctx: &Context<W, R>, facts: Facts) -> Result<(), String> {
+    if !ctx.guard.blocks() {
+        return ctx.guard.check(&facts.stream, &facts.consumer);
+    }
     let guard = Arc::clone(&ctx.guard);
     let checked = tokio::task::spawn_blocking(move || guard.check(&facts.stream, &facts.consumer)).await;
     checked.unwrap_or_else(|_| Err("the store guard panicked; please report it".to_owned()))

@@ -303,7 +303,7 @@ impl Running {
         let sqlite = Sqlite::open(settings).unwrap();
         let guard = StoreGuard::new(config.store.path.clone(), sqlite.store_id(), "PAYMENTS".to_owned());
         let book = BookPolicy { unknown: Unknown::Refuse, declared: BTreeMap::new() };
-        let limits = WriterLimits { group: 64, claim: terminal.claim, poison_starts: 5 };
+        let limits = WriterLimits { group: 64, claim: terminal.claim, poison_starts: 5, keep: None };
         let owner = uuid::Uuid::new_v4().to_string();
         let store = Store::start(sqlite, book, limits, &owner, |_| {}).unwrap();
         let mut lanes = config.lanes;
