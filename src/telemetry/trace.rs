@@ -327,3 +327,26 @@ impl Span {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn off_nothing_is_asked_and_the_publishers_trace_goes_on() {
+        let lane = Traces::off().lane("payments", "PAYMENTS", "acquit-payments");
+        let trace = lane.process(|| panic!("an event was asked about itself"));
+        assert_eq!(trace.onward(Some("00-a-b-01")).as_deref(), Some("00-a-b-01"));
+        assert_eq!(trace.onward(None), None);
+        assert!(trace.part(Part::Validate).0.is_none());
+    }
+
+    #[test]
+    fn only_a_message_id_of_the_contracts_form_is_an_attribute() {
+        assert!(is_contract_id("PAY-1:0123456789abcdef"));
+        for other in ["PAY-1", "PAY-1:0123", "Jane Doe:0123456789abcdef", "PAY-1:0123456789abcdeg", ":0123456789abcdef"]
+        {
+            assert!(!is_contract_id(other), "{other}");
+        }
+    }
+}
