@@ -276,21 +276,30 @@ mod tests {
     /// Sends one order to a worker that has no lane yet; gives the status and the answer.
     async fn ordered(token: Option<&str>, shape: impl Fn(TestRequest) -> TestRequest) -> (u16, Value) {
         let token = token.map(|text| Token::new(&SecretString::from(text)).expect("long enough"));
-        let served = Served {
-            about: about(),
-            lanes: StatusHandle::default(),
-            control: ControlHandle::default(),
-            token,
-            metrics: None,
-        };
-        let shared = web::Data::new(Shared { served, refusals: control::Refusals::default() });
-        let app = init_service(App::new().app_data(shared).configure(routes)).await;
+        let app = init_service(App::new().app_data(shared(token)).configure(routes)).await;
         let here: SocketAddr = "127.0.0.1:7".parse().expect("an address");
         let request = TestRequest::post().uri("/lanes/payments/breaker").peer_addr(here).set_json(good());
         let response = call_service(&app, shape(request).to_request()).await;
         let status = response.status().as_u16();
         let body = actix_web::test::read_body(response).await;
         (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    fn shared(token: Option<Token>) -> web::Data<Shared> {
+        let (lanes, control) = (StatusHandle::default(), ControlHandle::default());
+        let served = Served { about: about(), lanes, control, token, metrics: None };
+        web::Data::new(Shared { served, refusals: control::Refusals::default() })
+    }
+
+    #[actix_web::test]
+    async fn the_page_tells_the_browser_to_run_and_load_nothing() {
+        let app = init_service(App::new().app_data(shared(None)).configure(routes)).await;
+        let response = call_service(&app, TestRequest::get().uri("/").to_request()).await;
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let policy = header("content-security-policy").expect("a policy");
+        assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
+        assert_eq!(header("content-type"), Some("text/html; charset=utf-8"));
+        assert_eq!((header("x-content-type-options"), header("cache-control")), (Some("nosniff"), Some("no-store")));
     }
 
     fn good() -> Value {
