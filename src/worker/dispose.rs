@@ -72,8 +72,10 @@ pub(super) fn dispose(
                     Duration::ZERO
                 }
             };
-            // While the rail is known to be down an attempt says nothing about its event; a failed probe does.
-            let charged = probe || matches!(not_sent, NotSent::SaidNotProcessed { .. });
+            // What the rail never read cannot be the event's fault, and a probe is made while the rail is known to be
+            // down: with few events in a lane the same ones make all probes, and an outage would use them up. A probe's
+            // event goes to the back, so that a hopeless one keeps no other from probing.
+            let charged = !probe && matches!(not_sent, NotSent::SaidNotProcessed { .. });
             match policy.spent(tries.charged.saturating_add(u32::from(charged)), Duration::ZERO) {
                 Some(Spent::Attempts | Spent::Age) => {
                     Disposition::Condemn(DeadReason::Exhausted { attempts: tries.charged.saturating_add(1) })
@@ -112,16 +114,15 @@ mod tests {
     }
 
     #[test]
-    fn a_rail_that_is_not_reached_costs_an_event_nothing_but_its_probes() {
-        let unreached = [NotSent::Resolve, NotSent::Connect, NotSent::Tls, NotSent::Pool, NotSent::OurFault];
-        for not_sent in unreached {
-            let later = Disposition::Later { after: Duration::from_millis(500), charged: false };
-            assert_eq!(done(&not_sent, false), later, "{not_sent:?}");
-            let exhausted = Disposition::Condemn(DeadReason::Exhausted { attempts: 3 });
-            assert_eq!(done(&not_sent, true), exhausted, "{not_sent:?}");
-        }
+    fn an_event_is_charged_only_where_a_rail_that_serves_read_it_and_did_not_take_it() {
         let refused = NotSent::SaidNotProcessed { retry_after: None };
-        assert!(matches!(done(&refused, false), Disposition::Condemn(_)), "it was reached, and did not take it");
+        let unreached = [NotSent::Resolve, NotSent::Connect, NotSent::Tls, NotSent::Pool, NotSent::OurFault];
+        let free = unreached.iter().flat_map(|it| [(it, false), (it, true)]).chain([(&refused, true)]);
+        for (not_sent, probe) in free {
+            let later = Disposition::Later { after: Duration::from_millis(500), charged: false };
+            assert_eq!(done(not_sent, probe), later, "{not_sent:?}, probe {probe}");
+        }
+        assert_eq!(done(&refused, false), Disposition::Condemn(DeadReason::Exhausted { attempts: 3 }));
     }
 
     #[test]

@@ -130,6 +130,8 @@ impl Db {
             (Some("rejected"), None) => state == Some(State::Rejected),
             (Some("rejected"), Some(_)) => ended(EventKind::Rejected),
             (Some("dead-lettered"), Some(_)) => ended(EventKind::Condemned),
+            // No end: it tells that an attempt was made and its rail has not said enough.
+            (Some("held"), None) => self.payments.get(&payment).is_some_and(|row| row.last_attempt > 0),
             _ => false,
         }
     }

@@ -158,6 +158,18 @@ async fn a_blocked_payment_waits_for_a_person_and_can_still_end() {
 }
 
 #[tokio::test]
+async fn a_blocked_payment_that_its_rail_then_refuses_with_leave_is_tried_again_under_the_next_key() {
+    let home = Home::new();
+    let store = home.store();
+    let wish = Wish::new("PAY-1", 7);
+    let (_, in_hand) = intent(open(&store, 1, wish.valid(), RAIL).await).dispatch();
+    let Concluded::Held(in_hand) = conclude(&store, in_hand, Answer::Blocked).await else { panic!("not held") };
+    let leave = Finding::Answered(Answer::Rejected { code: Code::AM14, resubmit: true });
+    let (order, _) = intent(resume(&store, in_hand, leave).await).dispatch();
+    assert_eq!(order.key(), &RailKey::of(&wish.id, 1));
+}
+
+#[tokio::test]
 async fn a_live_claim_sends_others_away_and_a_stale_holder_only_tells_its_own_answer() {
     let home = Home::new();
     let store = home.store();
