@@ -20,7 +20,7 @@ pub(super) struct Rates {
 pub enum Lie {
     /// The database confirms commits that it did not write.
     Commits,
-    /// The rail takes a key that it knows for a new one.
+    /// The rail says that it does not know what it has, and takes a key that it knows for a new one.
     Keys,
     /// The broker confirms outcome events that it did not store.
     PubAcks,

@@ -176,6 +176,7 @@ impl Rail for SimRail {
         };
         self.life.pass().await;
         match found {
+            Some(_) if self.world.plan.lie == Some(Lie::Keys) => Finding::NotFound,
             _ if fault && self.world.odds(50) => Finding::CannotSay,
             _ if fault => {
                 self.world.pause(1_000, 5_000).await;
