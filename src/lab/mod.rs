@@ -1,9 +1,11 @@
 //! The laboratory: real servers for the demo and the tests, load, faults. Not in the production build.
 
 pub mod bench;
+pub mod chaos;
 pub mod demo;
 mod kill;
 pub mod load;
+mod outage;
 pub mod print;
 pub mod report;
 pub mod servers;
@@ -26,6 +28,9 @@ pub enum Verb {
     /// Measure a worker process on a full stream: payments a second, memory, processor time
     #[command(after_help = bench::EXAMPLES)]
     Bench(bench::BenchArgs),
+    /// Kill, stop and starve a worker and its server at random, then account for everything published
+    #[command(after_help = chaos::EXAMPLES)]
+    Chaos(chaos::ChaosArgs),
 }
 
 impl Verb {
@@ -37,6 +42,7 @@ impl Verb {
         match self {
             Self::Demo(args) => demo::run(global, args).await,
             Self::Bench(args) => bench::run(global, args).await,
+            Self::Chaos(args) => chaos::run(global, args).await,
         }
     }
 }
