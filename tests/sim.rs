@@ -46,9 +46,10 @@ fn a_surrounding_that_breaks_its_word_is_found_out() {
     for (lie, invariant) in
         [(Lie::Commits, "I"), (Lie::Keys, "I2"), (Lie::PubAcks, "I"), (Lie::Letters, "I5"), (Lie::Deliveries, "I")]
     {
-        let found = (1..=30).find_map(|seed| sim::run_with(seed, lie).err());
-        let broken = found.unwrap_or_else(|| panic!("{lie:?} is not found in 30 histories"));
-        assert!(broken.what.starts_with(invariant), "{lie:?}: {broken}");
+        // A lie may show elsewhere first: an event that is never done, for instance.
+        let mut found = (1..=30).filter_map(|seed| sim::run_with(seed, lie).err());
+        let named = found.find(|broken| broken.what.starts_with(invariant));
+        assert!(named.is_some(), "{lie:?} does not show as {invariant} in 30 histories");
     }
 }
 
