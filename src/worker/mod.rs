@@ -18,6 +18,7 @@ mod status;
 mod supervise;
 mod tries;
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::{Broker, ConsumerInfo, Nats, StreamInfo, Wire};
+use crate::domain::LaneName;
 use crate::intake::{Contract, Decode};
 use crate::rails::{NoRail, Rail};
 use crate::resilience::BreakerPolicy;
@@ -79,13 +81,33 @@ pub struct Drained {
     pub returned_at_stop: u64,
 }
 
+/// Where the lanes settle.
+enum Rails<R> {
+    /// All in the book.
+    Book,
+    /// All over one rail.
+    One(Arc<R>),
+    /// Each over its own; a lane that is not named settles in the book.
+    Each(HashMap<LaneName, Arc<R>>),
+}
+
+impl<R> Rails<R> {
+    fn of(&self, lane: &LaneName) -> Option<Arc<R>> {
+        match self {
+            Self::Book => None,
+            Self::One(rail) => Some(Arc::clone(rail)),
+            Self::Each(rails) => rails.get(lane).cloned(),
+        }
+    }
+}
+
 /// A worker: lanes over one broker connection and one store.
 pub struct Worker<R: Rail = NoRail> {
     broker: Broker<Nats>,
     store: Store,
     lanes: Vec<Lane>,
     decode: Arc<dyn Decode>,
-    rail: Option<Arc<R>>,
+    rails: Rails<R>,
     guard: Arc<dyn Guard>,
     name: String,
     poison_starts: u32,
@@ -102,7 +124,7 @@ impl Worker<NoRail> {
             store,
             lanes,
             decode: Arc::new(Contract),
-            rail: None,
+            rails: Rails::Book,
             guard: Arc::new(NoGuard),
             name: "acquit".to_owned(),
             poison_starts: 5,
@@ -116,12 +138,22 @@ impl<R: Rail> Worker<R> {
     /// Settles over a rail instead of the book.
     #[must_use]
     pub fn rail<T: Rail>(self, rail: T) -> Worker<T> {
+        self.over(Rails::One(Arc::new(rail)))
+    }
+
+    /// Settles each lane over the rail that is named for it, and in the book where none is. Lanes may share one.
+    #[must_use]
+    pub fn rails<T: Rail>(self, rails: impl IntoIterator<Item = (LaneName, Arc<T>)>) -> Worker<T> {
+        self.over(Rails::Each(rails.into_iter().collect()))
+    }
+
+    fn over<T: Rail>(self, rails: Rails<T>) -> Worker<T> {
         Worker {
             broker: self.broker,
             store: self.store,
             lanes: self.lanes,
             decode: self.decode,
-            rail: Some(Arc::new(rail)),
+            rails,
             guard: self.guard,
             name: self.name,
             poison_starts: self.poison_starts,
@@ -218,13 +250,14 @@ impl<R: Rail> Worker<R> {
         let limit = NonZeroU32::new(u32::from(lane.limits.slots)).unwrap_or(NonZeroU32::MIN);
         let lane_marker = format!("suspect-{}", lane.name);
         let publishing = BreakerPolicy::publishing();
+        let rail = self.rails.of(&lane.name);
         let gates = Gates::new(lane.name.as_str(), &lane.breaker, &publishing, limit, Arc::clone(&metrics));
         Context::new(Parts {
             lane,
             worker: self.name.as_str().into(),
             broker: self.broker.clone(),
             store: self.store.clone(),
-            rail: self.rail.clone(),
+            rail,
             decode: Arc::clone(&self.decode),
             guard: Arc::clone(&self.guard),
             gates,
