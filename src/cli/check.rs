@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{Connected, Exit, Failure, Global, load, out, print_json, setup};
 use crate::config::Config;
 use crate::operate::check::{Finding, Weight, check};
+use crate::rails::http::Http;
 use crate::store::Reader;
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -49,10 +50,27 @@ pub(super) async fn run(global: &Global, args: CheckArgs) -> Result<Exit, Failur
         Reader::open(&config.store.path, Duration::from_secs(2)).and_then(|reader| reader.facts()).map_err(|e| {
             Failure::new(Exit::Found, format!("store {}: {e}; run `acquit provision`", config.store.path.display()))
         })?;
-    let findings = check(&broker, &config.lanes, &facts, None).await?;
+    let mut findings = check(&broker, &config.lanes, &facts, None).await?;
+    findings.extend(rails(&config).await);
     report(global, &findings);
     let bad = findings.iter().any(|f| f.weight == Weight::Problem);
     Ok(if bad { Exit::Found } else { Exit::Done })
+}
+
+/// Whether the files of the rails can be used. Nothing is sent.
+async fn rails(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for settings in &config.rails {
+        if let Err(error) = Http::new(settings.clone()).await {
+            findings.push(Finding {
+                weight: Weight::Problem,
+                about: format!("rail {}", settings.name),
+                finding: error.to_string(),
+                remedy: "check the files that it names".to_owned(),
+            });
+        }
+    }
+    findings
 }
 
 fn print_config(global: &Global, config: &Config) {
