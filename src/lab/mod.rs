@@ -5,6 +5,7 @@ pub mod demo;
 mod kill;
 pub mod load;
 pub mod print;
+pub mod rail;
 pub mod report;
 pub mod servers;
 mod stage;
@@ -25,6 +26,9 @@ pub enum Verb {
     /// Measure a worker process on a full stream: payments a second, memory, processor time
     #[command(after_help = bench::EXAMPLES)]
     Bench(bench::BenchArgs),
+    /// Stand in for a payment service over HTTP, with faults by script and a ledger of what really happened
+    #[command(after_help = rail::EXAMPLES)]
+    Rail(rail::RailArgs),
 }
 
 impl Verb {
@@ -36,6 +40,7 @@ impl Verb {
         match self {
             Self::Demo(args) => demo::run(global, args).await,
             Self::Bench(args) => bench::run(global, args).await,
+            Self::Rail(args) => rail::run(global, args).await,
         }
     }
 }
