@@ -259,7 +259,9 @@ pub(super) fn is_known(key: &str) -> bool {
         match (section.repeated, rest.split_once('.')) {
             (false, _) => section.keys.iter().any(|known| known.name == rest),
             (true, Some((_, own))) => {
-                [LANE.name, RAIL.name].contains(&name) && own != "name" && section.keys.iter().any(|known| known.name == own)
+                [LANE.name, RAIL.name].contains(&name)
+                    && own != "name"
+                    && section.keys.iter().any(|known| known.name == own)
             }
             (true, None) => false,
         }

@@ -150,7 +150,8 @@ fn inquiry(table: &Table, problems: &mut Vec<Problem>) -> Option<Option<InquiryU
     let safe = |url: &InquiryUrl| url.sample().is_some_and(|url| is_safe(&url, table.flag("plaintext")));
     let url = InquiryUrl::parse(text).filter(safe);
     if url.is_none() {
-        let rule = format!("must be an https address with {{key}} in its path or query and no other placeholder, {SAFE}");
+        let rule =
+            format!("must be an https address with {{key}} in its path or query and no other placeholder, {SAFE}");
         problems.push(table.problem("inquiry_url", rule, "write \"https://bank.example/payments/{key}\" for instance"));
     }
     url.map(Some)

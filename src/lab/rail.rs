@@ -60,8 +60,7 @@ pub(super) async fn run(global: &Global, args: RailArgs) -> Result<Exit, Failure
     let unusable = |e: &dyn std::fmt::Display, what: String| Failure::new(Exit::Unavailable, format!("{what}: {e}"));
     let ledger = Ledger::open(&args.ledger).map_err(|e| unusable(&e, args.ledger.display().to_string()))?;
     let mut term = signal(SignalKind::terminate()).map_err(|e| unusable(&e, "signals".to_owned()))?;
-    let rail =
-        ScriptedRail::start(args.listen, script, ledger).map_err(|e| unusable(&e, args.listen.to_string()))?;
+    let rail = ScriptedRail::start(args.listen, script, ledger).map_err(|e| unusable(&e, args.listen.to_string()))?;
     let address = rail.address().to_string();
     say(&if global.json { json!({ "address": address }).to_string() } else { address })?;
     tokio::select! { _ = tokio::signal::ctrl_c() => {} _ = term.recv() => {} }

@@ -51,7 +51,10 @@ pub struct Sums {
 impl fmt::Display for Sums {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { keys, effects, payments, rejected, in_progress } = self;
-        write!(f, "{keys} keys: {effects} effects of {payments} payments, {rejected} rejected, {in_progress} in progress")
+        write!(
+            f,
+            "{keys} keys: {effects} effects of {payments} payments, {rejected} rejected, {in_progress} in progress"
+        )
     }
 }
 
@@ -83,13 +86,7 @@ impl Ledger {
     }
 
     /// Takes a payment, or gives what stands; `None` where the key was used with another body.
-    pub(super) fn take(
-        &self,
-        key: &str,
-        body: &[u8],
-        taken: &Taken,
-        now: i64,
-    ) -> rusqlite::Result<Option<Standing>> {
+    pub(super) fn take(&self, key: &str, body: &[u8], taken: &Taken, now: i64) -> rusqlite::Result<Option<Standing>> {
         let fingerprint = Sha256::digest(body).to_vec();
         let mut connection = self.lock();
         let tx = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
@@ -155,7 +152,17 @@ fn insert(
     tx.execute(
         "INSERT INTO keys (key, fingerprint, payment_id, currency, value, state, code, stored_status, due_ms) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        params![key, fingerprint, text("/payment_id"), text("/amount/currency"), text("/amount/value"), state, code, status, due],
+        params![
+            key,
+            fingerprint,
+            text("/payment_id"),
+            text("/amount/currency"),
+            text("/amount/value"),
+            state,
+            code,
+            status,
+            due
+        ],
     )?;
     if state == "settled" {
         tx.execute(

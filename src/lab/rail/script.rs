@@ -200,8 +200,9 @@ mod tests {
         assert!((400..600).contains(&hits.len()), "{}", hits.len());
         assert_eq!(hits, (0..10_000).filter(hit).collect::<Vec<_>>());
         let other = Script { seed: 4, ..script.clone() };
-        let others: Vec<u32> =
-            (0..10_000).filter(|key: &u32| other.behaviour(&key.to_string(), 1, false, Duration::ZERO).is_some()).collect();
+        let others: Vec<u32> = (0..10_000)
+            .filter(|key: &u32| other.behaviour(&key.to_string(), 1, false, Duration::ZERO).is_some())
+            .collect();
         assert_ne!(hits, others);
     }
 
@@ -230,6 +231,9 @@ mod tests {
         ] {
             assert!(Script::parse(bad).is_err(), "{bad}");
         }
-        assert_eq!(Script::parse("latency = [\"5ms\", \"5ms\"]").expect("valid").latency("k", 1), Duration::from_millis(5));
+        assert_eq!(
+            Script::parse("latency = [\"5ms\", \"5ms\"]").expect("valid").latency("k", 1),
+            Duration::from_millis(5)
+        );
     }
 }

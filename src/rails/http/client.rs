@@ -1,6 +1,6 @@
 //! The wire: one request, one bounded reply, and whether anything can have been sent where there is none.
 
-use std::error::Error as _;
+use std::error::Error as StdError;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -165,15 +165,22 @@ fn unheard(error: &reqwest::Error) -> Heard {
     if error.is_dns() {
         return Heard::Unreached(NotSent::Resolve);
     }
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if cause.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.is::<rustls::Error>() {
             return Heard::Unreached(NotSent::Tls);
         }
-        source = cause.source();
+        cause = within(error);
     }
     Heard::Unreached(NotSent::Connect)
+}
+
+/// The next error of a chain. What an `io::Error` wraps is not its source: that is one further on.
+fn within<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
 }
 
 async fn read(response: Response) -> Reply {

@@ -76,7 +76,11 @@ impl HttpSettings {
                 "key_retention",
                 "must be at least twice longest_execution and twice the deadline together",
             ),
-            (!self.headers.iter().any(|(name, _)| carried(name)), "headers", "must not name a header that is set already"),
+            (
+                !self.headers.iter().any(|(name, _)| carried(name)),
+                "headers",
+                "must not name a header that is set already",
+            ),
         ];
         rules.into_iter().filter(|(holds, _, _)| !holds).map(|(_, field, rule)| BadSetting { field, rule }).collect()
     }
