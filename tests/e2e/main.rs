@@ -12,6 +12,7 @@ mod content;
 mod dates;
 mod dead_letters;
 mod guards;
+mod http_rail;
 mod kills;
 mod load;
 mod operations;

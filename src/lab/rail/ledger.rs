@@ -85,8 +85,16 @@ impl Ledger {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a payment, or gives what stands; `None` where the key was used with another body.
-    pub(super) fn take(&self, key: &str, body: &[u8], taken: &Taken, now: i64) -> rusqlite::Result<Option<Standing>> {
+    /// Takes a payment, or gives what stands, paid once more where keys do not count; `None` where the key was used with
+    /// another body.
+    pub(super) fn take(
+        &self,
+        key: &str,
+        body: &[u8],
+        taken: &Taken,
+        idempotent: bool,
+        now: i64,
+    ) -> rusqlite::Result<Option<Standing>> {
         let fingerprint = Sha256::digest(body).to_vec();
         let mut connection = self.lock();
         let tx = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
@@ -94,6 +102,7 @@ impl Ledger {
             tx.query_row("SELECT fingerprint FROM keys WHERE key = ?1", [key], |row| row.get(0)).optional()?;
         match known {
             Some(known) if known != fingerprint => return Ok(None),
+            Some(_) if !idempotent => pay(&tx, key, now)?,
             Some(_) => {}
             None => insert(&tx, key, &fingerprint, body, taken, now)?,
         }
@@ -164,13 +173,15 @@ fn insert(
             due
         ],
     )?;
-    if state == "settled" {
-        tx.execute(
-            "INSERT INTO effects (key, payment_id, currency, value, at_ms) \
-             SELECT key, payment_id, currency, value, ?2 FROM keys WHERE key = ?1",
-            params![key, now],
-        )?;
-    }
+    if state == "settled" { pay(tx, key, now) } else { Ok(()) }
+}
+
+fn pay(tx: &Transaction<'_>, key: &str, now: i64) -> rusqlite::Result<()> {
+    tx.execute(
+        "INSERT INTO effects (key, payment_id, currency, value, at_ms) \
+         SELECT key, payment_id, currency, value, ?2 FROM keys WHERE key = ?1",
+        params![key, now],
+    )?;
     Ok(())
 }
 
@@ -186,7 +197,8 @@ fn settle_due(tx: &Transaction<'_>, now: i64) -> rusqlite::Result<()> {
 }
 
 fn standing(tx: &Transaction<'_>, key: &str) -> rusqlite::Result<Option<Standing>> {
-    let sql = "SELECT state, code, stored_status, (SELECT number FROM effects WHERE key = ?1) FROM keys WHERE key = ?1";
+    let sql =
+        "SELECT state, code, stored_status, (SELECT min(number) FROM effects WHERE key = ?1) FROM keys WHERE key = ?1";
     tx.query_row(sql, [key], |row| {
         let number: Option<i64> = row.get(3)?;
         let reference = number.map_or_else(String::new, |number| format!("rail-{number:09}"));

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 /// A script.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Script {
     /// Another seed has other keys behave badly.
@@ -16,6 +16,10 @@ pub struct Script {
     pub seed: u64,
     /// The least and the longest time before a reply.
     pub latency: Option<[SignedDuration; 2]>,
+    /// Whether a second POST with a key has no second effect. A rail that has forgotten its keys is like `false`: only
+    /// whoever never sends twice what may have arrived pays once.
+    #[serde(default = "yes")]
+    pub idempotent: bool,
     /// The bearer token that is asked for.
     pub token_file: Option<PathBuf>,
     /// The first that applies is taken.
@@ -100,6 +104,16 @@ pub enum ScriptError {
     /// A value.
     #[error("{0}")]
     Value(&'static str),
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self { seed: 0, latency: None, idempotent: true, token_file: None, behaviours: Vec::new() }
+    }
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn all() -> f64 {

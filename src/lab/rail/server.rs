@@ -149,7 +149,7 @@ async fn post(shared: web::Data<Shared>, request: HttpRequest, body: web::Bytes)
         return reply;
     }
     let now = Timestamp::now().as_millisecond();
-    let reply = match shared.ledger.take(key, &body, &taken(behaviour, now), now) {
+    let reply = match shared.ledger.take(key, &body, &taken(behaviour, now), script.idempotent, now) {
         Ok(Some(Standing { stored_status: Some(status), .. })) => refusal(status),
         Ok(Some(standing)) => say(key, &standing),
         Ok(None) => HttpResponse::UnprocessableEntity().json(json!({ "error": "key used with another body" })),
