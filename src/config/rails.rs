@@ -177,8 +177,8 @@ fn headers(table: &Table, problems: &mut Vec<Problem>) -> Option<Vec<(HeaderName
         let path = PathBuf::from(path);
         Some((HeaderName::from_bytes(name.as_bytes()).ok()?, path.is_file().then_some(path)?))
     };
-    let headers = table.texts("headers").iter().map(header).collect();
-    if headers == None {
+    let headers: Option<Vec<_>> = table.texts("headers").iter().map(header).collect();
+    if headers.is_none() {
         let rule = "must be pairs of a header's name and the path of a file that is there";
         problems.push(table.problem("headers", rule, "write [\"X-Tenant=/run/secrets/tenant\"] for instance"));
     }

@@ -4,6 +4,8 @@
 pub mod ledger;
 pub mod script;
 mod server;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -9,7 +9,7 @@ mod retry_after;
 mod settings;
 mod template;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -163,10 +163,11 @@ impl Rail for Http {
     }
 
     async fn inquire(&self, key: &RailKey) -> Finding {
-        match self.ask(key).await {
-            Finding::NotFound if !self.finds_what_is_settled(key).await => Finding::CannotSay,
-            finding => finding,
+        let finding = self.ask(key).await;
+        if finding == Finding::NotFound && !self.finds_what_is_settled(key).await {
+            return Finding::CannotSay;
         }
+        finding
     }
 }
 

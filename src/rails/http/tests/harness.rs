@@ -19,10 +19,10 @@ use crate::intake::{Judged, Valid};
 use crate::rails::Terms;
 use crate::store::{BookPolicy, Order, Origin, Route, Sqlite, SqliteSettings, Stand, Store, Unknown, WriterLimits};
 
-pub(super) const DEADLINE: Duration = Duration::from_millis(400);
+pub(crate) const DEADLINE: Duration = Duration::from_millis(400);
 
 /// With values that must turn up nowhere but in a body.
-pub(super) fn payment(id: &str) -> Payment {
+pub(crate) fn payment(id: &str) -> Payment {
     let party = |name: &str| Party {
         name: Some(name.into()),
         lei: None,
@@ -50,14 +50,14 @@ pub(super) fn payment(id: &str) -> Payment {
 }
 
 /// Makes orders: only a store can.
-pub(super) struct Orders {
+pub(crate) struct Orders {
     store: Store,
     sequence: AtomicUsize,
     _folder: TempDir,
 }
 
 impl Orders {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings = SqliteSettings {
             path: folder.path().join("store.db"),
@@ -73,11 +73,11 @@ impl Orders {
         Self { store, sequence: AtomicUsize::new(1), _folder: folder }
     }
 
-    pub(super) async fn order(&self, id: &str) -> Order {
+    pub(crate) async fn order(&self, id: &str) -> Order {
         self.order_of(payment(id)).await
     }
 
-    pub(super) async fn order_of(&self, payment: Payment) -> Order {
+    pub(crate) async fn order_of(&self, payment: Payment) -> Order {
         let sequence = u64::try_from(self.sequence.fetch_add(1, Ordering::SeqCst)).unwrap();
         let origin = Origin {
             event: EventId { stream: StreamName::parse("PAYMENTS").unwrap(), created_ms: 1, sequence },
@@ -99,7 +99,7 @@ impl Orders {
     }
 }
 
-pub(super) fn parts() -> MappingParts {
+pub(crate) fn parts() -> MappingParts {
     let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     MappingParts {
         status: "/status".to_owned(),
@@ -119,7 +119,7 @@ pub(super) fn parts() -> MappingParts {
 }
 
 /// Settings of a rail at `base`, such as `http://127.0.0.1:80`.
-pub(super) fn settings(base: &str) -> HttpSettings {
+pub(crate) fn settings(base: &str) -> HttpSettings {
     HttpSettings {
         name: "bank".to_owned(),
         url: Url::parse(&format!("{base}/payments")).unwrap(),
@@ -142,13 +142,13 @@ pub(super) fn settings(base: &str) -> HttpSettings {
     }
 }
 
-pub(super) async fn rail(base: &str) -> Http {
+pub(crate) async fn rail(base: &str) -> Http {
     Http::new(settings(base)).await.unwrap()
 }
 
 /// What a raw server does with a connection, once a whole request is there.
 #[derive(Clone)]
-pub(super) enum Act {
+pub(crate) enum Act {
     /// Writes this and closes.
     Say(Vec<u8>),
     /// Resets the connection.
@@ -160,13 +160,13 @@ pub(super) enum Act {
 }
 
 /// A server that does the same to each connection.
-pub(super) struct Raw {
-    pub(super) address: SocketAddr,
+pub(crate) struct Raw {
+    pub(crate) address: SocketAddr,
     requests: Arc<AtomicUsize>,
 }
 
 impl Raw {
-    pub(super) async fn start(act: Act) -> Self {
+    pub(crate) async fn start(act: Act) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(AtomicUsize::new(0));
@@ -179,12 +179,12 @@ impl Raw {
         Self { address, requests }
     }
 
-    pub(super) fn base(&self) -> String {
+    pub(crate) fn base(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Whole requests that have come.
-    pub(super) fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
 }
@@ -212,7 +212,7 @@ async fn serve(mut stream: TcpStream, act: Act, seen: Arc<AtomicUsize>) {
 }
 
 /// Reads head and body; `None` where the client went away before.
-pub(super) async fn read_request(stream: &mut (impl AsyncReadExt + Unpin)) -> Option<String> {
+pub(crate) async fn read_request(stream: &mut (impl AsyncReadExt + Unpin)) -> Option<String> {
     let mut bytes = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -232,17 +232,17 @@ pub(super) async fn read_request(stream: &mut (impl AsyncReadExt + Unpin)) -> Op
 }
 
 /// A whole reply.
-pub(super) fn reply(status: u16, headers: &str, body: &str) -> Vec<u8> {
+pub(crate) fn reply(status: u16, headers: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!("HTTP/1.1 {status} X\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}").into_bytes()
 }
 
-pub(super) fn json(status: u16, body: &str) -> Vec<u8> {
+pub(crate) fn json(status: u16, body: &str) -> Vec<u8> {
     reply(status, "content-type: application/json\r\n", body)
 }
 
-pub(super) const SETTLED: &str = r#"{"status":"ACSC","reference":"R-1"}"#;
+pub(crate) const SETTLED: &str = r#"{"status":"ACSC","reference":"R-1"}"#;
 
-pub(super) fn settled() -> Answer {
+pub(crate) fn settled() -> Answer {
     Answer::Settled(RailRef::parse("R-1").unwrap())
 }

@@ -1,15 +1,14 @@
-//! Against the stand-in, which remembers what really happened.
-#![cfg(feature = "lab")]
+//! The rail over HTTP against the stand-in, which remembers what really happened.
 
 use tempfile::TempDir;
 
-use super::super::Http;
-use super::harness::{Orders, rail, settings};
+use super::ScriptedRail;
+use super::ledger::Ledger;
+use super::script::Script;
 use crate::domain::{Answer, Code, Finding, NotSent, RailKey};
-use crate::lab::rail::ScriptedRail;
-use crate::lab::rail::ledger::Ledger;
-use crate::lab::rail::script::Script;
 use crate::rails::Rail;
+use crate::rails::http::tests::harness::{Orders, rail, settings};
+use crate::rails::http::{Http, Template};
 
 struct Bank {
     server: ScriptedRail,
@@ -114,7 +113,7 @@ async fn a_key_used_with_another_body_is_held_for_a_person() {
     let order = bank.orders.order("P-1").await;
     let other = Http::new({
         let mut other = settings(&format!("http://{}", bank.server.address()));
-        other.body = super::super::Template::parse(r#"{"another": "{payment_id}"}"#).unwrap();
+        other.body = Template::parse(r#"{"another": "{payment_id}"}"#).unwrap();
         other
     })
     .await
