@@ -182,4 +182,6 @@ fn read_section(
 }
 
 #[cfg(test)]
+mod rail_tests;
+#[cfg(test)]
 mod tests;

@@ -167,7 +167,8 @@ fn body(table: &Table, problems: &mut Vec<Problem>) -> Option<Template> {
         Ok(_) => "must not be larger than 64KiB".to_owned(),
         Err(error) => format!("cannot be read: {}", error.kind()),
     };
-    problems.push(table.problem("body_file", told, "correct the template; the documentation lists every field"));
+    let remedy = format!("correct the template; the fields are {}", Template::fields().join(" "));
+    problems.push(table.problem("body_file", told, remedy));
     None
 }
 

@@ -7,7 +7,7 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 /// Loads `text` as a file of a folder of its own; what is shown names the file without the folder.
-fn load(text: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config, String> {
+pub(super) fn load(text: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config, String> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("acquit.toml");
     fs::write(&file, text).unwrap();
@@ -15,7 +15,7 @@ fn load(text: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Conf
     Config::load(sources).map_err(|errors| errors.to_string().replace(&format!("{}/", folder.path().display()), ""))
 }
 
-fn refused(text: &str) -> String {
+pub(super) fn refused(text: &str) -> String {
     load(text, &[], &[]).unwrap_err()
 }
 

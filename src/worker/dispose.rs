@@ -73,7 +73,12 @@ pub(super) fn dispose(
                 }
             };
             // While the rail is known to be down an attempt says nothing about its event; a failed probe does.
-            let charged = probe || matches!(not_sent, NotSent::SaidNotProcessed { .. });
+            // Our own configuration is nobody's fault but ours, however long it stays so.
+            let charged = match not_sent {
+                NotSent::SaidNotProcessed { .. } => true,
+                NotSent::OurFault => false,
+                NotSent::Resolve | NotSent::Connect | NotSent::Tls | NotSent::Pool => probe,
+            };
             match policy.spent(tries.charged.saturating_add(u32::from(charged)), Duration::ZERO) {
                 Some(Spent::Attempts | Spent::Age) => {
                     Disposition::Condemn(DeadReason::Exhausted { attempts: tries.charged.saturating_add(1) })

@@ -15,7 +15,7 @@ use super::gate::Watch;
 use super::process::{condemn, decide, hand_back, interrupted, opened_as, pass};
 use crate::broker::Wire;
 use crate::domain::{Answer, Finding, NotSent};
-use crate::rails::Rail;
+use crate::rails::{Rail, Terms};
 use crate::resilience::Call;
 use crate::store::{Doubt, Intent};
 use crate::telemetry::Flow;
@@ -160,6 +160,7 @@ pub(super) fn inquire<W: Wire, R: Rail>(
                 Ok(finding) => finding,
                 Err(_) => Finding::CannotSay,
             };
+            let finding = believed(finding, event.doubt().started_at(), &terms);
             match event.resume(&ctx.store, finding, longest).await {
                 Ok(Opened::Doubt(still)) => event = still,
                 Ok(opened) => return opened_as(&ctx, opened).await,
@@ -171,6 +172,14 @@ pub(super) fn inquire<W: Wire, R: Rail>(
         }
         interrupted(&ctx, event, "the rail has not said").await
     })
+}
+
+/// A rail that may have forgotten a key finds nothing under it, whatever it did: from half of the retention on its
+/// "not found" says nothing, and the payment waits for an answer or a person.
+fn believed(finding: Finding, started_at: Timestamp, terms: &Terms) -> Finding {
+    let age = Duration::try_from(Timestamp::now().duration_since(started_at)).unwrap_or_default();
+    let remembered = age <= terms.key_retention / 2;
+    if finding == Finding::NotFound && !remembered { Finding::CannotSay } else { finding }
 }
 
 /// The answer of a call that went past its deadline; for ever pending without one.

@@ -230,3 +230,22 @@ code = "AC04"
     assert!(refused > 10 && refused == found.rejected, "{found:?}");
     bank.agrees_with(&site, usize::try_from(found.settled).unwrap());
 }
+
+#[tokio::test]
+async fn what_the_rail_may_have_forgotten_is_not_sent_again() {
+    let site = Site::new(Setup::default()).await;
+    let script = "[[behaviour]]\nkind = \"hang\"\nshare = 0.5\ntimes = 1\n";
+    let bank = Bank::start(&site, script, None).await;
+    route(&site, bank.address, "key_retention = \"6s\"\n");
+    site.publish(&Load::plain(36, 40)).await;
+    let worker = site.worker().await;
+    // Two findings that count need more than half of the retention, so they never come.
+    worker.watch(Duration::from_secs(15)).await;
+    worker.kill().await;
+    let store = Connection::open(site.store()).unwrap();
+    let number = |sql: &str| store.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    let (settled, open) = ("state = 'settled'", "state = 'open' AND attempts = 1");
+    let [settled, open] = [settled, open].map(|of| number(&format!("SELECT count(*) FROM payments WHERE {of}")));
+    assert!(settled > 5 && open > 5 && settled + open == 40, "{settled} settled, {open} in doubt");
+    assert_eq!(i64::try_from(bank.effects().len()), Ok(settled));
+}

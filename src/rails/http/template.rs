@@ -108,6 +108,12 @@ impl Template {
         Self::parse(BUILT_IN)
     }
 
+    /// Every field, written as it may stand in a template.
+    #[must_use]
+    pub fn fields() -> Vec<String> {
+        FIELDS.iter().map(|field| format!("{{{}{}}}", field.name, if field.optional { "?" } else { "" })).collect()
+    }
+
     /// The body for one payment: the same bytes for the same payment and key.
     pub(super) fn render(&self, source: Source<'_>) -> Vec<u8> {
         let body = value(&self.0, source).unwrap_or_else(|| Value::Object(Map::new()));
