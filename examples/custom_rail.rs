@@ -69,6 +69,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         group: config.store.group,
         claim: Duration::from_secs(60),
         poison_starts: config.store.poison_starts,
+        keep: None,
     };
     let store = Store::start(sqlite, book, limits, &owner, |_| {})?;
     let worker = Worker::new(broker, store.clone(), config.lanes).guard(guard).name(owner).rail(Memory::default());

@@ -23,8 +23,8 @@
 //! | [`broker`] | the only user of the NATS client: pulls, acknowledgements, confirmed publications |
 //! | [`rails`] | what a settlement service has to be; one over HTTP |
 //! | [`worker`] | the way of one event, top down; the only joins of a state with a delivery |
-//! | [`operate`] | provision, check, publish, dead letters, reconcile, explain |
-//! | [`ops`] | HTTP for operators: health, metrics, status |
+//! | [`operate`] | provision, check, publish, dead letters, pauses, orders to breakers, reconcile, explain |
+//! | [`ops`] | HTTP for operators: a page, health, metrics, status, orders to breakers |
 //! | [`config`] | what was written, what is meant, and every error at once |
 //! | [`cli`] | verbs, exit codes, printing |
 //! | `lab` | feature `lab`: servers for demo and tests, load, the demo; not in a production image |
@@ -52,8 +52,7 @@
 //! - No retry inside a rail: a second sending is the worker's decision, under the same key.
 //! - No order between payments, and no exactly-once outcome events: consumers drop repeats by message id.
 //! - No creating or changing of consumers by a worker: `acquit provision` does that.
-//! - Not in this version: PostgreSQL (so one process for a store), pausing a lane by hand, resolving
-//!   an unknown outcome by hand.
+//! - Not in this version: PostgreSQL (so one process for a store), resolving an unknown outcome by hand.
 
 pub mod broker;
 pub mod cli;

@@ -1,6 +1,7 @@
 //! The binary: the verbs of the command line and of the laboratory, and the map from an end to an exit code.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use acquit::cli::{self, Exit, Failure, Global};
 use clap::{Parser, Subcommand};
@@ -40,7 +41,12 @@ fn main() -> ExitCode {
     // other threads costs more than they bring (measured on two cores shared with broker and store).
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(run(&global, verb)),
+        Ok(runtime) => {
+            let ended = runtime.block_on(run(&global, verb));
+            // A name that no server resolves, such as a trace collector's, must not keep a process that is done.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            ended
+        }
         Err(error) => Err(Failure::new(Exit::Bug, format!("the runtime cannot be started: {error}"))),
     };
     let exit = ended.unwrap_or_else(|failure| {

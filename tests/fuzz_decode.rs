@@ -8,6 +8,8 @@
     reason = "a test stops where its own inputs are wrong, and tells its seed"
 )]
 
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use acquit::domain::{OrderKey, SchemeName};
@@ -18,45 +20,6 @@ use rand::{Rng, SeedableRng};
 use serde_json::{Map, Value, json};
 
 const EVENTS: &str = include_str!("data/payments-sample.jsonl");
-
-const FIELDS: [&str; 36] = [
-    "payment_id",
-    "scheme",
-    "instruction_id",
-    "end_to_end_id",
-    "uetr",
-    "amount",
-    "currency",
-    "value",
-    "debtor",
-    "creditor",
-    "name",
-    "lei",
-    "address",
-    "street",
-    "building",
-    "post_code",
-    "town",
-    "country",
-    "debtor_account",
-    "creditor_account",
-    "iban",
-    "other",
-    "id",
-    "debtor_agent",
-    "creditor_agent",
-    "bic",
-    "clearing",
-    "system",
-    "member",
-    "charge_bearer",
-    "requested_execution_date",
-    "expires_at",
-    "purpose",
-    "remittance",
-    "structured",
-    "reference",
-];
 
 /// Pieces that are likely to reach an edge.
 const PIECES: [&str; 22] = [
@@ -93,6 +56,24 @@ const HEADERS: [(&str, &str); 6] = [
     ("Acquit-Contract", "2"),
 ];
 
+/// The names of all fields in the sample, which has every one of the contract and some that are none of it.
+fn fields(value: &Value, names: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(map) => map.iter().for_each(|(name, inner)| {
+            names.insert(name.clone());
+            fields(inner, names);
+        }),
+        Value::Array(items) => items.iter().for_each(|item| fields(item, names)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+static FIELDS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let mut names = BTreeSet::new();
+    EVENTS.lines().filter_map(|line| serde_json::from_str(line).ok()).for_each(|body| fields(&body, &mut names));
+    names.into_iter().collect()
+});
+
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a whole number"))
 }
@@ -124,7 +105,7 @@ fn value(rng: &mut StdRng, depth: usize) -> Value {
 fn object(rng: &mut StdRng, depth: usize) -> Map<String, Value> {
     let mut map = Map::new();
     for _ in 0..rng.random_range(0..6) {
-        let key = if rng.random_bool(0.9) { (*FIELDS.choose(rng).expect("not empty")).to_owned() } else { text(rng) };
+        let key = if rng.random_bool(0.9) { FIELDS.choose(rng).expect("not empty").clone() } else { text(rng) };
         map.insert(key, value(rng, depth));
     }
     map

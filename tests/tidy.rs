@@ -223,6 +223,14 @@ fn the_nats_client_is_named_in_the_broker_row_only() {
 }
 
 #[test]
+fn traces_are_made_in_the_telemetry_row_only() {
+    let names = ["opentelemetry", "opentelemetry_sdk", "opentelemetry_proto", "prost"];
+    let check = |path: &str, text: &str| only_in(path, text, &names, &["src/telemetry"]);
+    holds(&each(check));
+    assert_eq!(check("src/worker/a.rs", "use opentelemetry::trace::Span;").len(), 1);
+}
+
+#[test]
 fn only_telemetry_reports() {
     let check = |path: &str, text: &str| only_in(path, text, &REPORTING, &["src/telemetry"]);
     holds(&each(check));

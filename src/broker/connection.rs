@@ -7,11 +7,10 @@ use std::time::Duration;
 use async_nats::connection::State;
 use async_nats::{ConnectOptions, Event, Message, ServerError, Subscriber};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::request::Table;
-use super::{LinkState, Outgoing, Wire, WireError};
+use super::{LinkState, Listener, Outgoing, Teller, Wire, WireError};
 use crate::telemetry::Link;
 
 /// How this role proves who it is.
@@ -88,7 +87,7 @@ pub enum ConnectError {
 pub struct Nats {
     client: async_nats::Client,
     table: Arc<Table>,
-    link: watch::Receiver<LinkState>,
+    link: Listener<LinkState>,
     inbox_prefix: Arc<str>,
 }
 
@@ -98,7 +97,8 @@ impl Nats {
     /// # Errors
     /// When no server answers in `connect_timeout`, the server refuses us, or a file cannot be read.
     pub async fn connect(settings: &BrokerSettings) -> Result<Self, ConnectError> {
-        let (state, link) = watch::channel(LinkState::default());
+        let state = Teller::new(LinkState::default());
+        let mut link = state.subscribe();
         let table_cell: Arc<OnceLock<Arc<Table>>> = Arc::default();
         let options = options(settings)?.event_callback({
             let table_cell = Arc::clone(&table_cell);
@@ -120,10 +120,9 @@ impl Nats {
         let replies = client.subscribe(table.wildcard()).await.map_err(|e| unreachable(e.to_string()))?;
         client.flush().await.map_err(|e| unreachable(e.to_string()))?;
         tokio::spawn(Arc::clone(&table).serve(replies));
-        let mut link = link;
         // The event of the first connection comes over a channel of its own and may be on its way.
         let up = timeout(settings.connect_timeout, link.wait_for(|l| l.connected)).await;
-        if !up.is_ok_and(|seen| seen.is_ok()) {
+        if up.is_err() {
             return Err(unreachable("connected, and lost again at once".to_owned()));
         }
         Ok(Self { client, table, link, inbox_prefix: settings.inbox_prefix.as_str().into() })
@@ -196,7 +195,7 @@ fn refused_or_unreachable(servers: String, error: &async_nats::ConnectError) -> 
     }
 }
 
-fn note(event: &Event, state: &watch::Sender<LinkState>, table: Option<&Arc<Table>>) {
+fn note(event: &Event, state: &Teller<LinkState>, table: Option<&Arc<Table>>) {
     match event {
         Event::Connected => {
             state.send_modify(|link| {
@@ -280,7 +279,7 @@ impl Wire for Nats {
         token()
     }
 
-    fn link(&self) -> watch::Receiver<LinkState> {
+    fn link(&self) -> Listener<LinkState> {
         self.link.clone()
     }
 

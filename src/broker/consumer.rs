@@ -5,10 +5,9 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::{ApiError, Broker, ConsumerInfo, StreamInfo, Wire};
+use super::{ApiError, Broker, ConsumerInfo, StreamInfo, Teller, Wire};
 use crate::domain::StreamName;
 
 /// Whether answers may be sent.
@@ -88,7 +87,7 @@ pub(super) enum Stale {
 struct Shared {
     stream: StreamName,
     name: String,
-    standing: watch::Sender<Standing>,
+    standing: Teller<Standing>,
     facts: RwLock<Option<(Facts, Terms)>>,
     /// Consumer sequences seen since the last verification.
     seen: Mutex<Seen>,
@@ -163,7 +162,7 @@ impl<W: Wire> Broker<W> {
         let shared = Shared {
             stream: self.streams.payments.clone(),
             name: name.to_owned(),
-            standing: watch::Sender::new(Standing { era: 1, verified: None, doubts: 0 }),
+            standing: Teller::new(Standing { era: 1, verified: None, doubts: 0 }),
             facts: RwLock::default(),
             seen: Mutex::new(Seen::new()),
         };
@@ -273,11 +272,12 @@ impl<W: Wire> Consumer<W> {
             }
             let changed = async {
                 tokio::select! {
-                    one = standing.changed() => one.is_ok(),
-                    other = link.changed() => other.is_ok(),
+                    biased;
+                    () = standing.changed() => {}
+                    () = link.changed() => {}
                 }
             };
-            if !timeout_at(deadline, changed).await.unwrap_or(false) {
+            if timeout_at(deadline, changed).await.is_err() {
                 return Err(Stale::Deadline);
             }
         }
@@ -286,7 +286,91 @@ impl<W: Wire> Consumer<W> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
+    use async_nats::Message;
+    use futures_util::stream::{Pending, pending as nothing};
+
     use super::*;
+    use crate::broker::{LinkState, Listener, Outgoing, Streams, Teller, WireError};
+
+    type Happening = Box<dyn FnOnce() + Send>;
+
+    /// A server with one stream and one consumer; something may happen while it is asked about the consumer.
+    #[derive(Clone)]
+    struct Model {
+        link: Arc<Teller<LinkState>>,
+        meanwhile: Arc<Mutex<Option<Happening>>>,
+    }
+
+    impl Wire for Model {
+        type Inbox = Pending<Message>;
+
+        async fn request(&self, out: Outgoing, _within: Duration) -> Result<Message, WireError> {
+            let body = if out.subject.contains("STREAM.INFO") {
+                r#"{"config":{},"created":"2026-01-01T00:00:00Z","state":{"messages":0,"first_seq":1,"last_seq":0}}"#
+            } else {
+                if let Some(happen) = self.meanwhile.lock().unwrap().take() {
+                    happen();
+                }
+                r#"{"config":{},"created":"2026-01-01T00:00:00Z","delivered":{"consumer_seq":0,"stream_seq":0},
+                    "ack_floor":{"consumer_seq":0,"stream_seq":0}}"#
+            };
+            Ok(Message {
+                subject: out.subject,
+                reply: None,
+                payload: body.into(),
+                headers: None,
+                status: None,
+                description: None,
+                length: body.len(),
+            })
+        }
+
+        async fn send(&self, _out: Outgoing, _reply: String) -> Result<(), WireError> {
+            pending().await
+        }
+
+        async fn listen(&self, _subject: String) -> Result<Self::Inbox, WireError> {
+            Ok(nothing())
+        }
+
+        fn inbox_prefix(&self) -> &str {
+            "_INBOX"
+        }
+
+        fn nonce(&self) -> String {
+            "1".to_owned()
+        }
+
+        fn link(&self) -> Listener<LinkState> {
+            self.link.subscribe()
+        }
+
+        async fn reconnect(&self) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_doubt_that_comes_up_during_a_verification_outlives_it() {
+        let link = LinkState { connected: true, epoch: 1, ..LinkState::default() };
+        let wire = Model { link: Arc::new(Teller::new(link)), meanwhile: Arc::default() };
+        let name = |name| StreamName::parse(name).unwrap();
+        let (payments, outcomes) = (name("P"), name("O"));
+        let streams = Streams { payments, outcomes, dead_letters: name("D"), audit: name("A") };
+        let consumer = Broker::new(wire.clone(), streams).bind("lane");
+        consumer.verify().await.unwrap();
+        assert!(consumer.is_verified());
+
+        let doubtful = consumer.clone();
+        *wire.meanwhile.lock().unwrap() = Some(Box::new(move || doubtful.doubt()));
+        consumer.verify().await.unwrap();
+        assert!(!consumer.is_verified(), "what was said may be newer than the answer");
+        let soon = Instant::now() + Duration::from_secs(1);
+        assert_eq!(consumer.clear(consumer.era(), soon).await, Err(Stale::Deadline), "nothing is answered");
+
+        consumer.verify().await.unwrap();
+        assert!(consumer.is_verified());
+    }
 
     #[test]
     fn deliveries_read_out_of_order_are_new_and_a_recount_is_not() {

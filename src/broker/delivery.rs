@@ -1,6 +1,7 @@
 //! One hand-over of an event, and the only ways out of it: acknowledged with a proof, terminated after its dead
 //! letter, or handed back with a delay. Dropped, it is none of these: the event comes back after `ack_wait`.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::consumer::Stale;
 use super::publish::DeadLetterStored;
 use super::{Announced, Consumer, Outgoing, Wire, WireError};
 use crate::domain::{EventId, OrderKey, SchemeName};
+use crate::telemetry::trace::Trace;
 
 /// How long one acknowledgement request waits before it is sent again.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -75,6 +77,7 @@ struct What {
     delivered: u64,
     pending: u64,
     received: Instant,
+    trace: Trace,
 }
 
 /// The scheme and order key in the subject `<a>.<b>.<scheme>.<order key>`.
@@ -142,6 +145,7 @@ impl<W: Wire> Delivery<W> {
             delivered: ack.delivered,
             pending: ack.pending,
             received,
+            trace: Trace::default(),
         };
         Some(Self { hold: Arc::new(hold), what: Box::new(what) })
     }
@@ -186,6 +190,20 @@ impl<W: Wire> Delivery<W> {
 
     pub(crate) fn hold(&self) -> &Arc<Hold<W>> {
         &self.hold
+    }
+
+    /// Gives it the event's span, of which its publications are children.
+    pub(crate) fn follow(&mut self, trace: Trace) {
+        self.what.trace = trace;
+    }
+
+    pub(crate) fn trace(&self) -> &Trace {
+        &self.what.trace
+    }
+
+    /// The `traceparent` of whatever this event leads to.
+    pub(crate) fn onward(&self) -> Option<Cow<'_, str>> {
+        self.what.trace.onward(self.header("traceparent"))
     }
 
     /// The scheme and order key in its subject, where both are well formed.

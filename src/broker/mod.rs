@@ -10,11 +10,14 @@ mod cheats;
 mod connection;
 mod consumer;
 mod delivery;
+#[cfg(feature = "lab")]
+mod model;
 mod outcome;
 mod publish;
 mod pull;
 mod request;
 mod scan;
+mod told;
 mod topology;
 
 use std::future::Future;
@@ -23,15 +26,19 @@ use std::time::Duration;
 use async_nats::{HeaderMap, Message, Subject};
 use bytes::Bytes;
 use futures_util::Stream;
-use tokio::sync::watch;
 
 pub use connection::{BrokerSettings, ConnectError, Credentials, Nats, Tls};
 pub(crate) use consumer::{Consumer, Facts, VerifyError};
 pub(crate) use delivery::{AckUnknown, Delay, Delivery, Hold};
+#[cfg(feature = "lab")]
+pub(crate) use model::{ClientMessage, Incoming};
+pub(crate) use outcome::HeldWhy;
 pub use publish::PublishError;
 pub(crate) use publish::{Announced, Buried};
 pub(crate) use pull::{Ended, Pulled, Pulls};
 pub use scan::Scan;
+pub use told::Listener;
+pub(crate) use told::Teller;
 pub use topology::{ApiError, ConsumerInfo, StoredMessage, StreamInfo};
 
 use crate::domain::StreamName;
@@ -88,7 +95,7 @@ pub trait Wire: Clone + Send + Sync + 'static {
     /// A token nobody else uses.
     fn nonce(&self) -> String;
     /// The connection's state.
-    fn link(&self) -> watch::Receiver<LinkState>;
+    fn link(&self) -> Listener<LinkState>;
     /// Drops the connection so that a new one is made.
     fn reconnect(&self) -> impl Future<Output = ()> + Send;
 }
@@ -124,7 +131,7 @@ impl<W: Wire> Broker<W> {
         &self.streams
     }
 
-    pub(crate) fn link(&self) -> watch::Receiver<LinkState> {
+    pub(crate) fn link(&self) -> Listener<LinkState> {
         self.wire.link()
     }
 

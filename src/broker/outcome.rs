@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::domain::{Outcome, PaymentId, Reason, RefusedBy, Rejected, Settled};
+use crate::store::Doubt;
 
 #[derive(Serialize)]
 pub(super) struct DeadLettered<'a> {
@@ -36,6 +37,54 @@ struct SettledBody<'a> {
     settled_at: Millis,
     late: bool,
     attempts: u32,
+}
+
+/// Why a payment has no outcome yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HeldWhy {
+    /// The rail neither credited nor returned it.
+    ForPerson,
+    /// The rail has not said what became of it within its longest execution time.
+    LateRail,
+}
+
+impl HeldWhy {
+    /// An ISO 20022 transaction status: what is held is not refused, so no reason code fits.
+    fn reason(self) -> HeldReason {
+        match self {
+            Self::ForPerson => HeldReason {
+                code: "BLCK",
+                path: "",
+                text: "neither credited nor returned: a person has to look into it",
+            },
+            Self::LateRail => {
+                HeldReason { code: "PDNG", path: "", text: "the rail has not said in its time what became of it" }
+            }
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct HeldReason {
+    code: &'static str,
+    path: &'static str,
+    text: &'static str,
+}
+
+#[derive(Serialize)]
+struct HeldBody<'a> {
+    contract: u8,
+    payment_id: &'a str,
+    status: &'static str,
+    scheme: &'a str,
+    lane: &'a str,
+    rail: &'a str,
+    reasons: [HeldReason; 1],
+    end_to_end_id: Option<&'a str>,
+    instruction_id: Option<&'a str>,
+    uetr: Option<&'a str>,
+    requested_at: Millis,
+    held_at: Millis,
 }
 
 #[derive(Serialize)]
@@ -94,6 +143,27 @@ pub(super) fn describe(outcome: &Outcome) -> (String, String, Bytes) {
             (subject, id, to_json(&rejected_body(rejected)))
         }
     }
+}
+
+/// The same of a payment that has no outcome yet; one message id, whatever it is held for.
+pub(super) fn held(doubt: &Doubt, why: HeldWhy, now: Timestamp) -> (String, String, Bytes) {
+    let (origin, references) = (doubt.origin(), doubt.references());
+    let body = HeldBody {
+        contract: 1,
+        payment_id: doubt.payment_id().as_str(),
+        status: "held",
+        scheme: origin.scheme.as_str(),
+        lane: origin.lane.as_str(),
+        rail: doubt.rail(),
+        reasons: [why.reason()],
+        end_to_end_id: references.end_to_end_id.as_deref(),
+        instruction_id: references.instruction_id.as_deref(),
+        uetr: references.uetr.as_deref(),
+        requested_at: Millis(origin.requested_at),
+        held_at: Millis(now),
+    };
+    let subject = format!("payments.held.{}.{}", origin.scheme, origin.order_key);
+    (subject, format!("{}:held", doubt.payment_id()), to_json(&body))
 }
 
 fn settled_body(settled: &Settled) -> SettledBody<'_> {

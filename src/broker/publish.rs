@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::outcome::{DeadLettered, Millis, describe, to_json};
+use super::outcome::{DeadLettered, HeldWhy, Millis, describe, held, to_json};
 use super::topology::ErrorBody;
 use super::{AckUnknown, ApiError, Broker, Delivery, Outgoing, Wire, WireError};
 use crate::domain::{EventId, Reason, StreamName, millis};
-use crate::store::{Condemned, Recorded};
+use crate::store::{Condemned, Doubt, Recorded};
 use crate::telemetry::step::{Step, at};
 
 /// How long a publication waits for its PubAck.
@@ -204,8 +205,23 @@ impl<W: Wire> Broker<W> {
         };
         let subject = format!("payments.dead-lettered.{scheme}.{key}");
         let id = format!("{payment_id}:dead-lettered:{}.{}", event.created_ms, event.sequence);
-        let trace = delivery.header("traceparent");
-        self.publish(subject, &id, to_json(&body), trace, &self.streams.outcomes).await.map(drop)
+        let trace = delivery.onward();
+        self.publish(subject, &id, to_json(&body), trace.as_deref(), &self.streams.outcomes).await.map(drop)
+    }
+
+    /// Publishes that a payment in doubt has no outcome yet. Proves nothing: what acknowledges is an outcome.
+    pub(crate) async fn tell_held(
+        &self,
+        delivery: &Delivery<W>,
+        doubt: &Doubt,
+        why: HeldWhy,
+    ) -> Result<(), PublishError> {
+        if doubt.event() != delivery.event() {
+            return Err(PublishError::OtherEvent);
+        }
+        let (subject, id, body) = held(doubt, why, Timestamp::now());
+        let trace = delivery.onward();
+        self.publish(subject, &id, body, trace.as_deref(), &self.streams.outcomes).await.map(drop)
     }
 
     async fn publish(
@@ -295,6 +311,10 @@ fn dead_letter_headers<W: Wire>(
     headers.insert("Acquit-First-Seen", millis(proof.first_seen()));
     headers.insert("Acquit-Attempts", proof.attempts().to_string());
     headers.insert("Acquit-Worker", worker);
+    // What is redriven continues the trace of the worker that gave it up.
+    if let Some(trace) = delivery.onward().filter(|t| is_header_value(t)) {
+        headers.insert("traceparent", trace.as_ref());
+    }
     headers.insert(async_nats::header::NATS_MESSAGE_ID, subject);
     headers.insert(async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
     headers.insert(async_nats::header::NATS_EXPECTED_STREAM, stream.as_str());

@@ -1,7 +1,7 @@
 //! Pulls with exact credit. A pull asks for no more than there are free slots, goes to a fresh inbox, and ends by
 //! name: full, expired, refused, or silent past its time. Nothing is prefetched, so a shut gate burns no delivery.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::future::{pending, ready};
 use std::time::Duration;
 
@@ -100,7 +100,7 @@ pub(crate) struct Pulls<W: Wire> {
     inboxes: SelectAll<Tagged>,
     prefix: String,
     next: u64,
-    open: HashMap<u64, Open>,
+    open: BTreeMap<u64, Open>,
     /// Inboxes of pulls that went silent: what still comes is handed back.
     retired: VecDeque<(Instant, AbortHandle)>,
 }
@@ -110,7 +110,7 @@ impl<W: Wire> Pulls<W> {
     pub(crate) fn new(consumer: Consumer<W>) -> Self {
         let wire = consumer.wire();
         let prefix = format!("{}.{}", wire.inbox_prefix(), wire.nonce());
-        Self { consumer, inboxes: SelectAll::new(), prefix, next: 1, open: HashMap::new(), retired: VecDeque::new() }
+        Self { consumer, inboxes: SelectAll::new(), prefix, next: 1, open: BTreeMap::new(), retired: VecDeque::new() }
     }
 
     /// Pulls the server has not ended.

@@ -165,6 +165,13 @@ impl ConsumerInfo {
         self.config.get(key).and_then(Value::as_i64).unwrap_or(-1)
     }
 
+    /// Until when an operator has paused it on the server; `None` where it is not paused.
+    #[must_use]
+    pub fn paused_until(&self) -> Option<jiff::Timestamp> {
+        let until = self.config.get("pause_until").and_then(Value::as_str)?;
+        until.parse().ok().filter(|_| self.paused)
+    }
+
     /// A metadata entry.
     #[must_use]
     pub fn metadata(&self, key: &str) -> Option<&str> {

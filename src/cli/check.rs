@@ -6,8 +6,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Connected, Exit, Failure, Global, load, out, print_json, setup};
+use crate::broker::ApiError;
 use crate::config::Config;
-use crate::operate::check::{Finding, Weight, check};
+use crate::operate::check::{Finding, Weight, check, keep_findings};
 use crate::rails::http::Http;
 use crate::store::Reader;
 
@@ -52,6 +53,14 @@ pub(super) async fn run(global: &Global, args: CheckArgs) -> Result<Exit, Failur
         })?;
     let mut findings = check(&broker, &config.lanes, &facts, None).await?;
     findings.extend(rails(&config).await);
+    if let Some(keep) = config.store.keep {
+        match keep_findings(&broker, keep).await {
+            Ok(more) => findings.extend(more),
+            // A stream that is missing is a finding already.
+            Err(ApiError::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
     report(global, &findings);
     let bad = findings.iter().any(|f| f.weight == Weight::Problem);
     Ok(if bad { Exit::Found } else { Exit::Done })

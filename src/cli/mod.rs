@@ -1,9 +1,11 @@
 //! The command line: verbs, exit codes, printing. Data goes to stdout, logs and progress to stderr.
 
+mod breaker;
 mod check;
 mod dlq;
 mod exit;
 mod explain;
+mod pause;
 mod print;
 mod progress;
 mod provision;
@@ -58,6 +60,15 @@ pub enum Verb {
     /// Dead letters: find them, look at them, send them again, throw them away
     #[command(after_help = dlq::EXAMPLES)]
     Dlq(dlq::DlqArgs),
+    /// Pause lanes on the broker: no worker is given events until then
+    #[command(after_help = pause::EXAMPLES)]
+    Pause(pause::PauseArgs),
+    /// End a pause before its time
+    #[command(after_help = pause::RESUME_EXAMPLES)]
+    Resume(pause::ResumeArgs),
+    /// Look at the settlement breakers of running workers, hold them open or closed, let them go
+    #[command(after_help = breaker::EXAMPLES)]
+    Breaker(breaker::BreakerArgs),
     /// Compare stream, store, outcome events, dead letters and the book with each other; changes nothing
     #[command(after_help = reconcile::EXAMPLES)]
     Reconcile(reconcile::ReconcileArgs),
@@ -79,6 +90,9 @@ impl Verb {
             Self::Publish(args) => publish::run(global, args).await,
             Self::Status(args) => status::run(global, args).await,
             Self::Dlq(args) => dlq::run(global, args).await,
+            Self::Pause(args) => pause::pause(global, args).await,
+            Self::Resume(args) => pause::resume(global, args).await,
+            Self::Breaker(args) => breaker::run(global, args).await,
             Self::Reconcile(args) => reconcile::run(global, args).await,
             Self::Explain(args) => explain::run(global, args).await,
         }
@@ -108,7 +122,20 @@ mod tests {
     fn the_command_line_is_well_formed_and_lists_its_verbs_in_their_order() {
         Acquit::command().debug_assert();
         let verbs: Vec<_> = Acquit::command().get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
-        assert_eq!(verbs, ["run", "check", "provision", "publish", "status", "dlq", "reconcile", "explain"]);
+        let expected = [
+            "run",
+            "check",
+            "provision",
+            "publish",
+            "status",
+            "dlq",
+            "pause",
+            "resume",
+            "breaker",
+            "reconcile",
+            "explain",
+        ];
+        assert_eq!(verbs, expected);
     }
 
     #[test]
@@ -132,6 +159,25 @@ mod tests {
                 assert!(!parses(&format!("acquit dlq {verb} {bad} --who me --why because")), "{verb} {bad}");
             }
         }
+    }
+
+    #[test]
+    fn no_lane_is_steered_without_a_name_and_a_reason() {
+        let by = "--who me --why because";
+        for verb in ["pause --for 10m", "resume", "breaker open", "breaker close", "breaker auto"] {
+            for good in ["", "--lane payments"] {
+                assert!(parses(&format!("acquit {verb} {good} {by}")), "{verb} {good}");
+                assert!(!parses(&format!("acquit {verb} {good} --who me")), "{verb} {good}");
+                assert!(!parses(&format!("acquit {verb} {good} --why because")), "{verb} {good}");
+            }
+            assert!(!parses(&format!("acquit {verb} --lane a.b {by}")), "{verb}");
+        }
+        assert!(parses(&format!("acquit pause --all --for 10m {by}")));
+        assert!(parses(&format!("acquit breaker open --url http://a:1 --url b:2 {by}")));
+        for bad in ["pause", "pause --for soon", "pause --for 10m --all --lane payments", "breaker", "breaker toggle"] {
+            assert!(!parses(&format!("acquit {bad} {by}")), "{bad}");
+        }
+        assert!(parses("acquit breaker status --lane payments") && !parses("acquit breaker status --who me"));
     }
 
     #[test]

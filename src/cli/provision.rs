@@ -69,6 +69,7 @@ pub(super) async fn run(global: &Global, args: ProvisionArgs) -> Result<Exit, Fa
     let options = Options {
         replicas: args.replicas,
         ack_wait_ns: args.ack_wait.map(|wait| u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)),
+        any_ack_wait: false,
         start: args.start,
         adopt: args.adopt_store,
     };

@@ -10,15 +10,15 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Exit, Failure, Global, load, note, setup, sqlite_settings};
 use crate::broker::{Broker, Nats};
-use crate::config::{BookSettings, Config, LogFormat};
+use crate::config::{BookSettings, Config, LogFormat, StoreSettings};
 use crate::domain::LaneName;
-use crate::operate::check::shortfalls;
+use crate::operate::check::{keep_findings, shortfalls};
 use crate::operate::guard::StoreGuard;
-use crate::ops::{About, Ops};
+use crate::ops::{About, Ops, Served, Token};
 use crate::rails::http::{Http, HttpSettings};
-use crate::store::{BookPolicy, Sqlite, Store, Unknown, WriterLimits};
+use crate::store::{BookPolicy, GroupDone, Sqlite, Store, Unknown, WriterLimits};
 use crate::telemetry::metrics::Process;
-use crate::telemetry::{self, Exposition, Life};
+use crate::telemetry::{self, Exposition, Life, Traces};
 use crate::worker::{Drained, StatusHandle, Worker};
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -31,6 +31,9 @@ back (exit 75). A second signal ends it at once.";
 
 /// A claim's length where every lane settles in the book: far above any call of it.
 const CLAIM: Duration = Duration::from_secs(60);
+
+/// How long the last spans may take to be sent.
+const FLUSH: Duration = Duration::from_secs(2);
 
 /// Flags of `run`.
 #[derive(Debug, Clone, Args)]
@@ -45,6 +48,7 @@ pub struct Engine {
     broker: Broker<Nats>,
     log: std::path::PathBuf,
     metrics: Option<Exposition>,
+    traces: Traces,
 }
 
 pub(super) async fn run(global: &Global, _args: RunArgs) -> Result<Exit, Failure> {
@@ -76,7 +80,8 @@ pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engi
     let broker = setup::connect_as(config, "worker").await?;
     let process = Arc::new(Process::new());
     let name = format!("{}-{}", config.broker.name, std::process::id());
-    let store = start_store(config, sqlite, &name, Arc::clone(&process))?;
+    let keep = keep(config, &broker).await?;
+    let store = start_store(config, sqlite, &name, keep, Arc::clone(&process))?;
     let stream = config.broker.streams.payments.to_string();
     let durability_shortfalls = match broker.stream_info(&stream).await {
         Ok(info) => shortfalls(&stream, &info),
@@ -90,8 +95,14 @@ pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engi
     process.shortfall("replicas", !durability_shortfalls.is_empty());
     let rails = rails(config).await?;
     let guard = StoreGuard::new(config.store.path.clone(), store_id, stream);
+    let traces = match &config.traces {
+        Some(settings) => Traces::start(settings, &name)
+            .map_err(|e| Failure::new(Exit::Bug, format!("traces cannot be sent: {e}")))?,
+        None => Traces::off(),
+    };
     let worker = Worker::new(broker.clone(), store.clone(), config.lanes.clone())
         .guard(guard)
+        .traces(traces.clone())
         .name(&name)
         .suspect_marker(config.store.path.clone())
         .poison_starts(config.store.poison_starts)
@@ -108,10 +119,27 @@ pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engi
             .collect(),
     };
     let listen = config.ops.listen;
-    let ops = Ops::start(listen, about, worker.status(), metrics.clone())
+    let token = token(config)?;
+    let (lanes, control) = (worker.status(), worker.control());
+    let ops = Ops::start(listen, Served { about, lanes, control, token, metrics: metrics.clone() })
         .map_err(|e| Failure::new(Exit::Unavailable, format!("ops.listen {listen}: {e}; choose another port")))?;
     let log = config.store.path.with_file_name(log_name(&config.store.path));
-    Ok(Engine { worker, store, ops, process, broker, log, metrics })
+    Ok(Engine { worker, store, ops, process, broker, log, metrics, traces })
+}
+
+/// The token of those who may steer.
+fn token(config: &Config) -> Result<Option<Token>, Failure> {
+    let Some(secret) = setup::control_token(config)? else { return Ok(None) };
+    match Token::new(&secret) {
+        Some(token) => Ok(Some(token)),
+        None => Err(Failure::new(
+            Exit::Config,
+            format!(
+                "ops.control_token_file: holds fewer than {} characters; `openssl rand -hex 32` makes one",
+                Token::LEAST
+            ),
+        )),
+    }
 }
 
 /// The rail of each lane that does not settle in the book; lanes that name the same one share it.
@@ -130,11 +158,36 @@ fn log_name(path: &std::path::Path) -> String {
     format!("{name}-wal")
 }
 
-fn start_store(config: &Config, sqlite: Sqlite, owner: &str, process: Arc<Process>) -> Result<Store, Failure> {
+/// How long records are kept: what is configured, where the streams let it be.
+async fn keep(config: &Config, broker: &Broker<Nats>) -> Result<Option<Duration>, Failure> {
+    let Some(keep) = config.store.keep else { return Ok(None) };
+    match keep_findings(broker, keep).await.as_deref() {
+        Ok([]) => Ok(Some(keep)),
+        Ok([first, ..]) => Err(Failure::new(Exit::Config, format!("{}; {}", first.finding, first.remedy))),
+        // To keep everything is always safe; a worker does not wait for a broker's word to begin.
+        Err(error) => {
+            let what = format!("store.keep cannot be compared with the streams ({error}): nothing is removed");
+            Life::Shortfall { what: &what }.emit();
+            Ok(None)
+        }
+    }
+}
+
+fn start_store(
+    config: &Config,
+    sqlite: Sqlite,
+    owner: &str,
+    keep: Option<Duration>,
+    process: Arc<Process>,
+) -> Result<Store, Failure> {
+    let StoreSettings { group, poison_starts, .. } = config.store;
     let claim = config.rails.iter().map(HttpSettings::claim).max().unwrap_or(CLAIM);
-    let limits = WriterLimits { group: config.store.group, claim, poison_starts: config.store.poison_starts };
-    let seen = move |done: &crate::store::GroupDone| {
-        process.group(u32::try_from(done.requests).unwrap_or(u32::MAX), done.took);
+    let limits = WriterLimits { group, claim, poison_starts, keep };
+    let seen = move |done: &GroupDone| {
+        if done.requests > 0 {
+            process.group(u32::try_from(done.requests).unwrap_or(u32::MAX), done.took);
+        }
+        process.pruned(done.pruned.events, done.pruned.attempts, done.pruned.notes);
     };
     Store::start(sqlite, book_policy(&config.book), limits, owner, seen)
         .map_err(|e| Failure::new(Exit::Unavailable, format!("the store's thread cannot be started: {e}")))
@@ -160,11 +213,12 @@ impl Engine {
 
     /// Works until `shutdown` is ready and everything in hand is done with.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Drained {
-        let Self { worker, store, ops, process, broker, log, metrics } = self;
+        let Self { worker, store, ops, process, broker, log, metrics, traces } = self;
         let watch = tokio::spawn(watch(process, broker, log, metrics));
         let drained = worker.run(shutdown).await;
         watch.abort();
         store.stop().await;
+        traces.stop(FLUSH).await;
         ops.stop().await;
         drained
     }
@@ -188,7 +242,7 @@ async fn watch(process: Arc<Process>, broker: Broker<Nats>, log: std::path::Path
         process.log_bytes.set(f64::from(u32::try_from(bytes >> 10).unwrap_or(u32::MAX)) * 1024.0);
         tokio::select! {
             _ = ticks.tick() => {}
-            _ = link.changed() => {}
+            () = link.changed() => {}
         }
     }
 }

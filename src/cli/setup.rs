@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use super::{Exit, Failure, Global};
-use crate::broker::{Broker, BrokerSettings, Credentials, Nats, Streams, Tls};
+use crate::broker::{Broker, BrokerSettings, Credentials, Nats, Tls};
 use crate::config::{Config, Login, Sources};
 use crate::store::{Reader, SqliteSettings};
 
@@ -54,23 +54,22 @@ pub async fn connect(global: &Global, role: &str) -> Result<Connected, Failure> 
 /// Why there is no connection.
 pub async fn connect_as(config: &Config, role: &str) -> Result<Broker<Nats>, Failure> {
     let nats = Nats::connect(&broker_settings(config, role)?).await?;
-    let streams = &config.broker.streams;
-    let streams = Streams {
-        payments: streams.payments.clone(),
-        outcomes: streams.outcomes.clone(),
-        dead_letters: streams.dead_letters.clone(),
-        audit: streams.audit.clone(),
-    };
-    Ok(Broker::new(nats, streams))
+    Ok(Broker::new(nats, config.broker.streams.clone()))
+}
+
+fn secret(path: &std::path::Path) -> Result<SecretString, Failure> {
+    std::fs::read_to_string(path)
+        .map(|text| SecretString::from(text.trim().to_owned()))
+        .map_err(|e| Failure::new(Exit::Config, format!("{}: {e}", path.display())))
+}
+
+/// The token of those who may steer a worker, where there is one.
+pub(super) fn control_token(config: &Config) -> Result<Option<SecretString>, Failure> {
+    config.ops.control_token_file.as_deref().map(secret).transpose()
 }
 
 fn broker_settings(config: &Config, role: &str) -> Result<BrokerSettings, Failure> {
     let broker = &config.broker;
-    let secret = |path: &std::path::Path| {
-        std::fs::read_to_string(path)
-            .map(|text| SecretString::from(text.trim().to_owned()))
-            .map_err(|e| Failure::new(Exit::Config, format!("{}: {e}", path.display())))
-    };
     let credentials = match &broker.login {
         Login::None => Credentials::None,
         Login::Credentials(path) => Credentials::File(path.clone()),

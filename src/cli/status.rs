@@ -70,6 +70,12 @@ fn show(status: &Value) {
             text(lane, "handed_back"),
             text(lane, "abandoned"),
         ));
+        if let Some(until) = lane.get("paused_until").and_then(Value::as_str) {
+            out(&format!("  paused by an operator until {until}"));
+        }
+        if let Some(hold) = lane.get("breaker_forced").filter(|hold| !hold.is_null()) {
+            out(&format!("  settlement breaker {} by {}: {}", text(hold, "to"), text(hold, "who"), text(hold, "why")));
+        }
         if lane.get("ready") != Some(&Value::Bool(true)) {
             out(&format!("  NOT READY: {}", text(lane, "trouble")));
         }

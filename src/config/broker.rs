@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::broker::Streams;
 use crate::domain::StreamName;
 
 use super::problem::Problem;
@@ -15,7 +16,7 @@ pub struct BrokerSettings {
     pub servers: Vec<String>,
     /// The connection's name.
     pub name: String,
-    /// The streams.
+    /// The streams; no two are the same.
     pub streams: Streams,
     /// How the worker proves who it is.
     pub login: Login,
@@ -29,19 +30,6 @@ pub struct BrokerSettings {
     pub inbox_prefix: String,
     /// 5 to 10 s.
     pub ping_interval: Duration,
-}
-
-/// The streams' names; no two are the same.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Streams {
-    /// Payment events.
-    pub payments: StreamName,
-    /// Outcome events.
-    pub outcomes: StreamName,
-    /// Dead letters.
-    pub dead_letters: StreamName,
-    /// Operators' actions.
-    pub audit: StreamName,
 }
 
 /// How a client proves who it is. The files are read by the broker layer at each connect.

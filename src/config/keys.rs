@@ -47,7 +47,7 @@ const GIB: u64 = 1 << 30;
 use Form::{Factor, File, Flag, OneOf, Path, Size, Span, Text, Texts, Whole};
 
 /// All sections, in the order in which they are shown.
-pub(super) static SECTIONS: [Section; 9] = [BROKER, STORE, BOOK, ACCOUNT, LANE, RAIL, SCHEME, OPS, LOG];
+pub(super) static SECTIONS: [Section; 10] = [BROKER, STORE, BOOK, ACCOUNT, LANE, RAIL, SCHEME, OPS, LOG, TELEMETRY];
 
 const BROKER: Section = Section {
     name: "broker",
@@ -89,6 +89,12 @@ const STORE: Section = Section {
         key("busy_timeout", Span(10 * MS, 10 * SECOND), "250ms", "how long a write waits for another process's lock"),
         key("group", Whole(1, 4_096), "512", "requests in one transaction at most"),
         key("poison_starts", Whole(1, 100), "5", "starts without an end after which an event is quarantined"),
+        key(
+            "keep",
+            Span(0, 36_500 * DAY),
+            "0s",
+            "how long records of ended events are kept, such as 9600h; 0s: for ever",
+        ),
     ],
 };
 
@@ -233,8 +239,15 @@ const SCHEME: Section = Section {
 const OPS: Section = Section {
     name: "ops",
     repeated: false,
-    doc: "The HTTP side for operators: health, metrics, status.",
-    keys: &[key("listen", Text, "127.0.0.1:9464", "address and port; port 0 takes a free one")],
+    doc: "The HTTP side for operators: a page, health, metrics, status, orders to breakers.",
+    keys: &[
+        key("listen", Text, "127.0.0.1:9464", "address and port; port 0 takes a free one"),
+        secret(
+            "control_token_file",
+            File,
+            "a file with the token (16 characters or more) of those who may steer; without one only this machine may",
+        ),
+    ],
 };
 
 const LOG: Section = Section {
@@ -249,6 +262,16 @@ const LOG: Section = Section {
             "info",
             "the least grave level that is written",
         ),
+    ],
+};
+
+const TELEMETRY: Section = Section {
+    name: "telemetry",
+    repeated: false,
+    doc: "Distributed traces, sent over OTLP/HTTP.",
+    keys: &[
+        key("otlp_endpoint", Text, "", "where spans go, such as \"http://127.0.0.1:4318\"; left out: none are made"),
+        key("sampling_ratio", Factor(1.0), "1", "part of the traces begun here; a publisher's decision goes first"),
     ],
 };
 
@@ -306,6 +329,7 @@ mod tests {
             "headers",
             "token_file",
             "client_key_file",
+            "control_token_file",
         ];
         assert_eq!(hidden, expected);
     }

@@ -23,13 +23,14 @@ use std::path::{Path, PathBuf};
 use crate::domain::LaneName;
 use crate::intake::Scheme;
 use crate::rails::http::HttpSettings;
+use crate::telemetry::TraceSettings;
 use crate::worker::Lane;
 
 use keys::{SECTIONS, Section};
 use raw::{File, Outside};
 use read::Table;
 
-pub use broker::{BrokerSettings, ClientCert, Login, Streams};
+pub use broker::{BrokerSettings, ClientCert, Login};
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use read::PrintedValue;
 pub use sections::{BookSettings, LogFormat, LogSettings, OpsSettings, StoreSettings};
@@ -70,6 +71,8 @@ pub struct Config {
     pub ops: OpsSettings,
     /// The log.
     pub log: LogSettings,
+    /// Traces; none where they are off.
+    pub traces: Option<TraceSettings>,
     printed: Vec<PrintedValue>,
 }
 
@@ -113,7 +116,7 @@ impl Config {
         let one = |name: &str| tables.get(name).and_then(|tables| tables.first());
         let all = |name: &str| tables.get(name).map(Vec::as_slice).unwrap_or_default();
         let broker = broker::broker(one("broker")?, problems);
-        let store = sections::store(one("store")?);
+        let store = sections::store(one("store")?, problems);
         let book = sections::book(one("book")?, all("account"), problems);
         let schemes: Vec<Scheme> = schemes::schemes(all("scheme"), problems);
         let rails = rails::rails(all("rail"), problems);
@@ -122,8 +125,9 @@ impl Config {
         let rails: Option<Vec<HttpSettings>> = rails.into_iter().map(|rail| rail.settings).collect();
         let ops = sections::ops(one("ops")?, problems);
         let log = sections::log(one("log")?);
+        let traces = sections::telemetry(one("telemetry")?, problems);
         show_consumers(&lanes, &mut printed);
-        Some(Self { broker: broker?, store, book, lanes, rails: rails?, routes, ops: ops?, log, printed })
+        Some(Self { broker: broker?, store, book, lanes, rails: rails?, routes, ops: ops?, log, traces, printed })
     }
 }
 

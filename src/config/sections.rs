@@ -4,10 +4,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use url::Url;
+
 use crate::domain::{Account, Iban, OtherAccount};
+use crate::telemetry::TraceSettings;
 
 use super::problem::Problem;
 use super::read::Table;
+
+/// The least time for which records of ended events are kept.
+const KEEP_LEAST: Duration = Duration::from_secs(24 * 3600);
 
 /// The store's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +28,8 @@ pub struct StoreSettings {
     pub group: u16,
     /// Starts without an end after which an event is quarantined.
     pub poison_starts: u32,
+    /// How long records of ended events are kept; `None`: for ever. Payments and transfers stay whatever it says.
+    pub keep: Option<Duration>,
 }
 
 /// The book's settings.
@@ -39,10 +47,12 @@ pub struct BookSettings {
 }
 
 /// The HTTP side's settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpsSettings {
     /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// A file with the token of those who may steer; without one only this machine may.
+    pub control_token_file: Option<PathBuf>,
 }
 
 /// How the log is written.
@@ -63,13 +73,36 @@ pub struct LogSettings {
     pub level: String,
 }
 
-pub(super) fn store(table: &Table) -> StoreSettings {
+/// Traces of the section `telemetry`; none without an endpoint.
+///
+/// Over plain HTTP only: spans hold ids and no values of events, and a collector beside the worker does the rest.
+pub(super) fn telemetry(table: &Table, problems: &mut Vec<Problem>) -> Option<TraceSettings> {
+    let written = table.text("otlp_endpoint")?;
+    let remedy = "name a collector beside the worker, such as \"http://127.0.0.1:4318\"; TLS is its business";
+    let plain = |url: &Url| {
+        url.scheme() == "http" && url.username().is_empty() && url.password().is_none() && url.query().is_none()
+    };
+    let Some(endpoint) = Url::parse(written).ok().filter(plain) else {
+        let rule = "must be an http:// address without user, password and query";
+        problems.push(table.problem("otlp_endpoint", rule, remedy));
+        return None;
+    };
+    Some(TraceSettings { endpoint, ratio: table.factor("sampling_ratio") })
+}
+
+pub(super) fn store(table: &Table, problems: &mut Vec<Problem>) -> StoreSettings {
+    let keep = Some(table.span("keep")).filter(|keep| !keep.is_zero());
+    if keep.is_some_and(|keep| keep < KEEP_LEAST) {
+        let remedy = "it must outlast what the streams keep; \"9600h\" are 400 days";
+        problems.push(table.problem("keep", "must be 0s or at least 24h", remedy));
+    }
     StoreSettings {
         path: table.path("path").unwrap_or_default(),
         wal_limit: table.whole("wal_limit"),
         busy_timeout: table.span("busy_timeout"),
         group: table.whole("group"),
         poison_starts: table.whole("poison_starts"),
+        keep,
     }
 }
 
@@ -113,7 +146,7 @@ pub(super) fn ops(table: &Table, problems: &mut Vec<Problem>) -> Option<OpsSetti
         let rule = "must be an IP address and a port";
         problems.push(table.problem("listen", rule, "write \"127.0.0.1:9464\" or \"[::1]:9464\" for instance"));
     }
-    Some(OpsSettings { listen: listen? })
+    Some(OpsSettings { listen: listen?, control_token_file: table.path("control_token_file") })
 }
 
 pub(super) fn log(table: &Table) -> LogSettings {

@@ -192,6 +192,21 @@ fn half_a_login_and_two_logins_are_refused() {
 }
 
 #[test]
+fn traces_are_off_without_an_endpoint_and_go_over_plain_http_without_a_password() {
+    assert_eq!(load("", &[], &[]).unwrap().traces, None);
+    let text = "[telemetry]\notlp_endpoint = \"http://127.0.0.1:4318\"\nsampling_ratio = 0.25";
+    let traces = load(text, &[], &[]).unwrap().traces.unwrap();
+    assert_eq!((traces.endpoint.as_str(), traces.ratio), ("http://127.0.0.1:4318/", 0.25));
+    for bad in
+        ["https://collector:4318", "127.0.0.1:4318", "http://me:hunter2@collector:4318", "http://c:4318?k=hunter2"]
+    {
+        let told = refused(&format!("[telemetry]\notlp_endpoint = \"{bad}\""));
+        assert!(told.contains("telemetry.otlp_endpoint") && !told.contains("hunter2"), "{told}");
+    }
+    assert!(refused("[telemetry]\nsampling_ratio = 1.5").contains("from 0 to 1"));
+}
+
+#[test]
 fn what_is_not_toml_is_told_with_its_line() {
     let told = refused("[store]\npath = \n");
     assert!(told.starts_with("file (acquit.toml:2): is not TOML"), "{told}");

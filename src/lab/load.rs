@@ -5,7 +5,7 @@ mod accounts;
 mod defects;
 mod draft;
 mod poison;
-mod random;
+pub(in crate::lab) mod random;
 
 use std::collections::VecDeque;
 

@@ -8,6 +8,7 @@ pub mod print;
 pub mod rail;
 pub mod report;
 pub mod servers;
+pub mod sim;
 mod stage;
 pub mod view;
 

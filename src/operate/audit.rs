@@ -1,4 +1,7 @@
-//! Who did what, and why: records in the audit stream, each written before the deed it tells of.
+//! Who did what, and why: records in the audit stream, each written before the deed it tells of. An [`Entry`] is
+//! about a dead letter, a [`LaneEntry`] about a lane.
+
+mod lane;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -7,6 +10,8 @@ use sha2::{Digest, Sha256};
 
 use super::Trouble;
 use crate::broker::{ApiError, Broker, PublishError, Wire};
+
+pub use lane::{LaneAction, LaneEntry};
 
 /// JetStream's error for a wrong expected sequence: the subject holds a record already.
 const WRONG_LAST_SEQUENCE: u64 = 10_071;

@@ -53,7 +53,7 @@ pub async fn check<W: Wire>(
 ) -> Result<Vec<Finding>, ApiError> {
     let mut findings = Vec::new();
     // `ack_wait` and the number of copies are the installation's own choice, so what is there is taken as meant.
-    let options = Options { replicas, ..Options::default() };
+    let options = Options { replicas, any_ack_wait: true, ..Options::default() };
     for step in plan(broker, lanes, store.store_id, &options).await?.steps {
         let about = format!("{} {}", step.kind, step.name);
         match step.action {
@@ -61,7 +61,7 @@ pub async fn check<W: Wire>(
             Action::Create => findings.push(Finding::problem(about, "does not exist", "run `acquit provision`")),
             Action::Refuse(why) => findings.push(Finding::problem(about, why, "see `acquit provision --dry-run`")),
             Action::Update => {
-                for d in step.differences.iter().filter(|d| d.key != "num_replicas" && d.key != "ack_wait") {
+                for d in step.differences.iter().filter(|d| d.key != "num_replicas") {
                     let finding = format!("{} is {}, should be {}", d.key, d.is, d.wanted);
                     findings.push(Finding::problem(about.clone(), finding, "run `acquit provision`"));
                 }
@@ -105,6 +105,36 @@ pub fn shortfalls(name: &str, stream: &StreamInfo) -> Vec<Finding> {
         found.push(warn("persists asynchronously, whatever sync_interval says".to_owned(), "make it anew without"));
     }
     found
+}
+
+/// Whether the store forgets no record of what a stream still holds.
+///
+/// An event may wait for as long as its stream keeps it, and what it leads to is published at its end: so `keep` must
+/// be longer than the payments stream's `max_age`, and with that longer than the other two streams' as well.
+///
+/// # Errors
+/// When the broker does not answer for one of the streams.
+pub async fn keep_findings<W: Wire>(broker: &Broker<W>, keep: Duration) -> Result<Vec<Finding>, ApiError> {
+    let streams = broker.streams();
+    let mut found = Vec::new();
+    let mut waits = None;
+    for name in [&streams.payments, &streams.outcomes, &streams.dead_letters] {
+        let stream = broker.stream_info(name.as_str()).await?;
+        let max_age = Duration::from_nanos(stream.number("max_age"));
+        let needed = max_age.saturating_add(waits.unwrap_or_default());
+        if max_age.is_zero() || keep <= needed {
+            let holds =
+                if max_age.is_zero() { "keeps for ever".to_owned() } else { format!("needs for {}", hours(needed)) };
+            let finding = format!("store.keep is {}: it would forget records that stream {name} {holds}", hours(keep));
+            found.push(Finding::problem("store.keep", finding, "keep longer, or give the stream a shorter max_age"));
+        }
+        waits.get_or_insert(max_age);
+    }
+    Ok(found)
+}
+
+fn hours(span: Duration) -> String {
+    format!("{}h", span.as_secs() / 3600)
 }
 
 fn lane_findings(lane: &Lane, name: &str, stream: &StreamInfo, consumer: &ConsumerInfo, store: &Facts) -> Vec<Finding> {

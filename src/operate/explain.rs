@@ -9,7 +9,7 @@ use serde::Serialize;
 
 pub use gather::explain;
 
-use super::audit::Entry;
+use super::audit::{Entry, LaneEntry};
 
 /// A payment's life.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -32,6 +32,8 @@ pub struct Explanation {
     pub notes: Vec<NotePart>,
     /// Outcome events found near the end, in stream order.
     pub outcomes: Vec<OutcomePart>,
+    /// What an operator did last to its lane, where the payment is not final.
+    pub steered: Option<LaneEntry>,
 }
 
 /// Where a payment stands.

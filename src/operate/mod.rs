@@ -4,6 +4,7 @@
 
 pub mod audit;
 pub mod check;
+pub mod control;
 pub mod dlq;
 pub mod explain;
 pub mod guard;

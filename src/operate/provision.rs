@@ -37,6 +37,8 @@ pub struct Options {
     pub replicas: Option<u8>,
     /// The consumers' `ack_wait` in nanoseconds; else as in the file.
     pub ack_wait_ns: Option<u64>,
+    /// Take the `ack_wait` that is there as meant.
+    pub any_ack_wait: bool,
     /// Where new consumers start.
     pub start: Option<Start>,
     /// Give a consumer that names another store, or none, to this one.
@@ -189,7 +191,7 @@ fn differences(is: &Value, wanted: &Value) -> Vec<Difference> {
         let is = is.get(key).unwrap_or(&Value::Null);
         // The broker leaves out what is at its default.
         let absent = is.is_null() && [json!(false), json!(0), json!(-1), json!([])].contains(wanted);
-        let same = is == wanted || absent || sorted(is) == sorted(wanted);
+        let same = is == wanted || absent || sorted(is).is_some_and(|is| sorted(wanted) == Some(is));
         (!same).then(|| Difference { key: key.to_owned(), is: is.clone(), wanted: wanted.clone() })
     };
     wanted.iter().filter_map(|(key, value)| differs(key, value)).collect()
@@ -322,6 +324,7 @@ fn existing_consumer(
     differences.retain(|d| {
         !["deliver_policy", "opt_start_seq", "metadata", "description", "filter_subjects"].contains(&d.key.as_str())
     });
+    differences.retain(|d| d.key != "ack_wait" || !options.any_ack_wait);
     let adopt = theirs.as_deref() != Some(store.to_string().as_str());
     let mut filters = info.filters();
     filters.sort_unstable();
@@ -371,4 +374,28 @@ fn existing_consumer(
         config.insert("metadata".to_owned(), Value::Object(metadata));
     }
     Step { kind: "consumer", name: lane.consumer.clone(), action, differences, config, stream }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(is: &Value, wanted: &Value) -> Vec<String> {
+        differences(is, wanted).into_iter().map(|d| d.key).collect()
+    }
+
+    #[test]
+    fn every_value_that_is_another_one_differs() {
+        let is = json!({ "max_age": 1, "storage": "file", "deny_purge": false, "subjects": ["a", "b"] });
+        let wanted = json!({ "max_age": 2, "storage": "memory", "deny_purge": true, "subjects": ["a", "c"] });
+        assert_eq!(keys(&is, &wanted), ["deny_purge", "max_age", "storage", "subjects"]);
+    }
+
+    #[test]
+    fn what_the_broker_leaves_out_and_the_order_of_subjects_do_not_differ() {
+        let is = json!({ "max_age": 1, "subjects": ["b", "a"], "of_the_broker": 7 });
+        let wanted = json!({ "max_age": 1, "subjects": ["a", "b"], "sealed": false, "max_msgs": -1 });
+        assert_eq!(keys(&is, &wanted), [""; 0]);
+        assert_eq!(keys(&json!({}), &json!({ "deny_purge": true })), ["deny_purge"]);
+    }
 }

@@ -156,6 +156,9 @@ pub async fn reconcile<W: Wire>(
         cuts.push(cut);
     }
     compare::load(&mut scratch, store, &mut progress)?;
+    if facts.pruned_before.is_some() || store.facts()?.pruned_before.is_some() {
+        scratch.forget_gone()?;
+    }
     progress(&Progress { what: "compare".to_owned(), done: 0, of: 0 });
     let now = Timestamp::now();
     let horizon = |role| cuts.iter().find(|cut| cut.role == role).map_or(0, |cut| cut.horizon_ms(now.as_millisecond()));

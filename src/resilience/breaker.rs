@@ -130,6 +130,19 @@ impl State {
     }
 }
 
+// === impl Forced ===
+
+impl Forced {
+    /// `forced_open` or `forced_closed`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Open => "forced_open",
+            Self::Closed => "forced_closed",
+        }
+    }
+}
+
 // === impl ChangeWhy ===
 
 impl std::fmt::Display for ChangeWhy {
@@ -194,6 +207,12 @@ impl Breaker {
             Phase::Open { .. } | Phase::HalfOpen(_) => State::HalfOpen,
             Phase::Ramping(_) => State::Ramping,
         }
+    }
+
+    /// The state as metrics and status show it: what an operator holds it to goes before its own.
+    #[must_use]
+    pub fn shown(&self, now: Instant) -> &'static str {
+        self.forced.map_or(self.state(now).name(), Forced::name)
     }
 
     /// What an operator holds it to.

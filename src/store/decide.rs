@@ -273,11 +273,11 @@ impl<'a> Group<'a> {
             };
         }
         // Unread, or refused before it was read again: the payment that this very event asked for may be in doubt.
-        let owned = self.payments.iter().find(|(_, slot)| slot.row.event == origin.event).map(|(id, _)| id.clone());
+        let owned = self.payments.iter().find(|(_, slot)| is_own(&slot.row, origin)).map(|(id, _)| id.clone());
         let payment = payment.or(owned.as_ref());
         let mut amount = None;
         if let Some(slot) = payment.and_then(|id| self.payments.get_mut(id)) {
-            let (own, row) = (slot.row.event == origin.event, &mut slot.row);
+            let (own, row) = (is_own(&slot.row, origin), &mut slot.row);
             match row.state {
                 State::Settled | State::Rejected if own => return Verdict::Ended,
                 State::Settled | State::Rejected | State::Freed => {}
@@ -383,6 +383,11 @@ impl Slot {
             self.mark = Mark::Changed;
         }
     }
+}
+
+/// Whether the payment was first asked for by this very event: a number alone may be another message's.
+fn is_own(row: &PaymentRow, origin: &Origin) -> bool {
+    row.event == origin.event && row.requested_at == to_millis(origin.requested_at)
 }
 
 fn expired() -> Reason {

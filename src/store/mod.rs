@@ -103,6 +103,10 @@ pub enum StoreLost {
     /// The database takes everything but this: its content breaks a rule of the schema. No value is in the text.
     #[error("the store refuses what was to be written: {0}")]
     Refused(String),
+    /// What is on record under the event's number is another message's: a server that lost the end of its stream gives
+    /// numbers out again. Such an event is never answered for the other.
+    #[error("what is on record under this event's number is another message's")]
+    Foreign,
     /// The writer has ended.
     #[error("the store is closed")]
     Closed,
@@ -125,6 +129,33 @@ pub trait Backend: Send + 'static {
     fn commit(&mut self, changes: Changes) -> impl Future<Output = Result<(), Trouble>> + Send;
     /// After an unanswered commit: forget everything held in memory and connect anew.
     fn reset(&mut self) -> impl Future<Output = Result<(), Trouble>> + Send;
+    /// In a transaction of its own: looks at up to `most` records that say nothing any more about what stands, and
+    /// removes those that ended more than `keep` ago by the database's clock. That is ended events, attempts of settled
+    /// and rejected payments, and notes; payments, accounts and transfers stay for ever. Without it all is kept.
+    fn prune(&mut self, _keep: Duration, _most: u32) -> impl Future<Output = Result<Pruned, Trouble>> + Send {
+        std::future::ready(Ok(Pruned::default()))
+    }
+}
+
+/// Records that were removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Ended events.
+    pub events: u64,
+    /// Attempts over rails.
+    pub attempts: u64,
+    /// Lines of payments' lives.
+    pub notes: u64,
+    /// Whether there is more to look at.
+    pub more: bool,
+}
+
+impl Pruned {
+    /// All of them.
+    #[must_use]
+    pub fn rows(self) -> u64 {
+        self.events.saturating_add(self.attempts).saturating_add(self.notes)
+    }
 }
 
 /// Bounds of the writer.
@@ -136,4 +167,7 @@ pub struct WriterLimits {
     pub claim: Duration,
     /// Starts without an end after which an event is poison.
     pub poison_starts: u32,
+    /// How long records of what ended are kept; `None`: for ever. It must be longer than any stream keeps what they
+    /// tell of: an event delivered again after it would be judged anew.
+    pub keep: Option<Duration>,
 }

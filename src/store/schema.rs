@@ -10,7 +10,8 @@ pub(super) const VERSION: i64 = 1;
 pub(super) const SQL: &str = "
 CREATE TABLE meta (
     -- What holds for the whole store: 'store_id' (a UUID that the consumer's metadata names as well),
-    -- 'created_at', 'probed_at' (last write that only proved that writing works).
+    -- 'created_at', 'probed_at' (last write that only proved that writing works), 'pruned_before' (records of events
+    -- that ended before it may have been removed; payments and transfers stay).
     key TEXT PRIMARY KEY,
     value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;

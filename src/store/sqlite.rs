@@ -2,6 +2,7 @@
 
 mod load;
 mod open;
+mod prune;
 mod save;
 
 use std::collections::HashMap;
@@ -15,7 +16,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode};
 
 use super::rows::{AccountKey, AccountRow, Changes, Rows, Wanted};
-use super::{Backend, StoreLost, Trouble};
+use super::{Backend, Pruned, StoreLost, Trouble};
 use crate::domain::{StoreId, StreamName};
 
 pub(super) use load::{
@@ -80,6 +81,8 @@ pub struct Facts {
     pub empty: bool,
     /// One per stream it has served.
     pub high_water: Vec<HighWater>,
+    /// Records of events that ended before this may have been removed; `None` where none ever was.
+    pub pruned_before: Option<Timestamp>,
 }
 
 /// The embedded backend. It holds the lock file, and so the store, until it is dropped.
@@ -90,6 +93,7 @@ pub struct Sqlite {
     /// Which file was opened.
     file: Option<(u64, u64)>,
     memory: Memory,
+    round: prune::Round,
     /// Kept for its lock.
     _lock: File,
 }
@@ -120,7 +124,8 @@ impl Sqlite {
     pub fn open(settings: SqliteSettings) -> Result<Self, OpenError> {
         let (lock, connection, store_id) = open::open(&settings)?;
         let file = open::identity(&settings.path);
-        Ok(Self { settings, connection: Some(connection), store_id, file, memory: Memory::default(), _lock: lock })
+        let (memory, round) = (Memory::default(), prune::Round::default());
+        Ok(Self { settings, connection: Some(connection), store_id, file, memory, round, _lock: lock })
     }
 
     /// The store's identity.
@@ -140,16 +145,21 @@ impl Sqlite {
         }
     }
 
-    fn begin_now(&mut self, wanted: &Wanted) -> Result<Rows, Trouble> {
+    /// Has a connection to the very file that was opened.
+    fn connected(&mut self) -> Result<(), Trouble> {
         if open::identity(&self.settings.path) != self.file {
             self.abandon();
             return Err(Trouble::Lost(StoreLost::Failed("its file was removed or replaced".to_owned())));
         }
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => open::connect(&self.settings, false).map_err(|fault| Trouble::Lost(lost(fault)))?,
-        };
-        let connection = self.connection.insert(connection);
+        if self.connection.is_none() {
+            self.connection = Some(open::connect(&self.settings, false).map_err(|fault| Trouble::Lost(lost(fault)))?);
+        }
+        Ok(())
+    }
+
+    fn begin_now(&mut self, wanted: &Wanted) -> Result<Rows, Trouble> {
+        self.connected()?;
+        let Some(connection) = &self.connection else { return Err(Trouble::Lost(StoreLost::Closed)) };
         let begun = begin(connection, &self.settings, &mut self.memory, wanted);
         if begun.is_err() {
             self.abandon();
@@ -181,6 +191,20 @@ impl Sqlite {
                 Err(trouble(fault))
             }
         }
+    }
+
+    fn prune_now(&mut self, keep: Duration, most: u32) -> Result<Pruned, Trouble> {
+        self.connected()?;
+        let Some(connection) = &self.connection else { return Err(Trouble::Lost(StoreLost::Closed)) };
+        let pruned = bound_log(connection, &self.settings).and_then(|()| {
+            let now = (self.settings.now)();
+            prune::prune(connection, &mut self.round, now, keep, most).map_err(|fault| Trouble::Lost(lost(fault)))
+        });
+        if pruned.is_err() {
+            self.abandon();
+            self.round = prune::Round::default();
+        }
+        pruned
     }
 
     /// Ends what is open without keeping anything of it; a connection that cannot do that is dropped.
@@ -224,6 +248,10 @@ impl Backend for Sqlite {
 
     async fn reset(&mut self) -> Result<(), Trouble> {
         self.reset_now()
+    }
+
+    async fn prune(&mut self, keep: Duration, most: u32) -> Result<Pruned, Trouble> {
+        self.prune_now(keep, most)
     }
 }
 

@@ -4,5 +4,6 @@ mod book;
 mod faults;
 mod harness;
 mod history;
+mod pruning;
 mod rail;
 mod reading;

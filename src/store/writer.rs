@@ -5,6 +5,7 @@
 
 mod group;
 mod proof;
+mod pruning;
 mod request;
 mod shown;
 
@@ -105,9 +106,25 @@ impl Store {
         let terms = Terms { policy, owner: owner.into(), claim: limits.claim };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("acquit-store".to_owned()).spawn(move || {
-            runtime.block_on(group::run(backend, queue, group, terms, seen));
+            runtime.block_on(group::run(backend, queue, group, terms, limits.keep, seen));
         })?;
         Ok(Self { requests, limits })
+    }
+
+    /// Starts the writer as a task of the caller's own runtime: the simulation has one thread and its own clock.
+    /// Aborting the task is the writer's crash.
+    #[cfg(feature = "lab")]
+    pub(crate) fn start_here(
+        backend: impl Backend,
+        policy: BookPolicy,
+        limits: WriterLimits,
+        owner: &str,
+    ) -> (Self, tokio::task::JoinHandle<()>) {
+        let group = usize::from(limits.group.max(1));
+        let (requests, queue) = mpsc::channel(group.saturating_mul(2));
+        let terms = Terms { policy, owner: owner.into(), claim: limits.claim };
+        let writer = tokio::spawn(group::run(backend, queue, group, terms, None, |_| {}));
+        (Self { requests, limits }, writer)
     }
 
     /// Its bounds.

@@ -51,6 +51,8 @@ pub(crate) enum Link<'a> {
     ConsumerVerified { lane: &'a str },
     ClockOff { lane: &'a str, skew_ms: i64 },
     ClockRight { lane: &'a str },
+    SpansNotTaken { what: &'a str },
+    SpansTaken,
 }
 
 impl Link<'_> {
@@ -80,6 +82,8 @@ impl Link<'_> {
                 error!(lane, skew_ms, "this machine's clock is more than 2 s from the broker's; no pulls");
             }
             Self::ClockRight { lane } => info!(lane, "clock agrees with the broker's again"),
+            Self::SpansNotTaken { what } => warn!(what, "the OTLP endpoint takes no spans; they are dropped"),
+            Self::SpansTaken => info!("the OTLP endpoint takes spans again"),
         }
     }
 }
@@ -88,6 +92,8 @@ impl Link<'_> {
 #[derive(Debug)]
 pub(crate) enum Flow<'a> {
     BreakerChanged { lane: &'a str, breaker: &'static str, from: &'static str, to: &'static str, why: &'a str },
+    BreakerForced { lane: &'a str, from: &'static str, to: &'static str, who: &'a str, why: &'a str, record: u64 },
+    ControlRefused { peer: &'a str, why: &'a str },
     GateShut { lane: &'a str, reason: &'static str },
     GateOpen { lane: &'a str, reason: &'static str },
     StoreLost { lane: &'a str, detail: &'a str },
@@ -96,11 +102,13 @@ pub(crate) enum Flow<'a> {
     DeadLettered { lane: &'a str, event: &'a str, code: &'static str, reason: &'a str },
     HandedBack { lane: &'a str, event: &'a str, why: &'a str, delay: Duration },
     NewerContract { lane: &'a str, version: u32 },
+    ForeignEvent { lane: &'a str, event: &'a str },
     HandlerCrashed { lane: &'a str, event: &'a str, starts: u32 },
     HandlerPanicked { lane: &'a str, event: &'a str, starts: u32 },
     AckUnknown { lane: &'a str, event: &'a str, detail: &'a str },
     Unknown { lane: &'a str, payment: &'a str },
     HeldForPerson { lane: &'a str, payment: &'a str },
+    HeldNotTold { lane: &'a str, payment: &'a str, detail: &'a str },
     OldEvent { lane: &'a str, age: Duration, max_age: Duration },
 }
 
@@ -110,6 +118,10 @@ impl Flow<'_> {
             Self::BreakerChanged { lane, breaker, from, to, why } => {
                 warn!(lane, breaker, from, to, why, "breaker changed");
             }
+            Self::BreakerForced { lane, from, to, who, why, record } => {
+                warn!(lane, from, to, who, why, record, "an operator took the settlement breaker in hand");
+            }
+            Self::ControlRefused { peer, why } => warn!(peer, why, "refused to let somebody steer this worker"),
             Self::GateShut { lane, reason } => warn!(lane, reason, "gate shut: no pulls"),
             Self::GateOpen { lane, reason } => info!(lane, reason, "gate open again"),
             Self::StoreLost { lane, detail } => warn!(lane, detail, "the store did not serve"),
@@ -125,6 +137,14 @@ impl Flow<'_> {
             }
             Self::NewerContract { lane, version } => {
                 error!(lane, version, "an event names a newer contract than this worker reads; start a newer worker");
+            }
+            Self::ForeignEvent { lane, event } => {
+                error!(
+                    lane,
+                    event,
+                    "this event's number is on record as another message's: the server lost the end of its stream; \
+                     publish the event again and acknowledge this one by hand"
+                );
             }
             Self::HandlerCrashed { lane, event, starts } => {
                 error!(lane, event, starts, "the last process ended while it read this event alone");
@@ -142,6 +162,9 @@ impl Flow<'_> {
                 error!(lane, payment, "the rail has not said what became of this payment")
             }
             Self::HeldForPerson { lane, payment } => error!(lane, payment, "held for a person"),
+            Self::HeldNotTold { lane, payment, detail } => {
+                warn!(lane, payment, detail, "the event that tells of a held payment got no confirmation");
+            }
             Self::OldEvent { lane, age, max_age } => {
                 error!(
                     lane,

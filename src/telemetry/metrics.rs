@@ -2,6 +2,8 @@
 //! lane; each series starts at zero so that a rate over the first event is right.
 
 mod help;
+mod process;
+mod spans;
 
 use std::time::Duration;
 
@@ -10,6 +12,8 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use crate::domain::Code;
 
 pub(super) use help::describe;
+pub(crate) use process::Process;
+pub(super) use spans::{Dropped, Spans};
 
 /// Upper bounds of every duration histogram, in seconds.
 pub(super) const SECONDS: [f64; 19] = [
@@ -36,6 +40,13 @@ pub(crate) enum Finished {
     Retried,
     /// Dropped without an answer to the broker; it comes back after `ack_wait`.
     Abandoned,
+}
+
+impl Finished {
+    /// As metrics and spans say it.
+    pub(super) fn name(self) -> &'static str {
+        FINISHED.iter().find(|(how, _)| *how == self).map_or("", |(_, name)| *name)
+    }
 }
 
 /// Why a lane does not pull.
@@ -293,7 +304,7 @@ impl LaneMetrics {
 }
 
 /// The breaker's states as metric labels.
-pub(crate) const BREAKER_STATES: [&str; 4] = ["closed", "open", "half_open", "ramping"];
+pub(crate) const BREAKER_STATES: [&str; 6] = ["closed", "open", "half_open", "ramping", "forced_open", "forced_closed"];
 /// The breakers of a lane as metric labels.
 pub(crate) const BREAKERS: [&str; 3] = ["settlement", "outcomes", "dead_letters"];
 
@@ -345,38 +356,5 @@ fn zero_lane(lane: &str) {
             counter!("acquit_breaker_calls_total", "lane" => lane.to_owned(), "breaker" => breaker, "result" => result)
                 .increment(0);
         }
-    }
-}
-
-/// Process-wide gauges and counters.
-pub(crate) struct Process {
-    pub(crate) connected: Gauge,
-    pub(crate) reconnects: Counter,
-    pub(crate) log_bytes: Gauge,
-    pub(crate) unknown: Gauge,
-    group: Histogram,
-    commit: Histogram,
-}
-
-impl Process {
-    pub(crate) fn new() -> Self {
-        Self {
-            connected: gauge!("acquit_nats_connected"),
-            reconnects: counter!("acquit_nats_reconnects_total"),
-            log_bytes: gauge!("acquit_store_log_bytes"),
-            unknown: gauge!("acquit_settlement_unknown"),
-            group: histogram!(GROUP),
-            commit: histogram!("acquit_store_commit_duration_seconds"),
-        }
-    }
-
-    pub(crate) fn group(&self, size: u32, took: Duration) {
-        self.group.record(f64::from(size));
-        self.commit.record(took);
-    }
-
-    /// What falls short of production durability: 1 where it does.
-    pub(crate) fn shortfall(&self, reason: &'static str, is: bool) {
-        gauge!("acquit_durability_shortfall", "reason" => reason).set(f64::from(u8::from(is)));
     }
 }

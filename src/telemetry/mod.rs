@@ -1,12 +1,14 @@
-//! Set-up of logs and metrics, and the closed lists of what is reported: `event` and `metrics`.
+//! Set-up of logs, metrics and traces, and the closed lists of what is reported: `event`, `metrics` and `trace`.
 
 pub(crate) mod event;
 pub(crate) mod metrics;
 pub(crate) mod step;
+pub(crate) mod trace;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 pub(crate) use event::{Flow, Life, Link};
+pub use trace::{TraceSettings, Traces};
 
 /// How log lines look on stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

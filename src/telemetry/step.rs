@@ -6,7 +6,7 @@
 pub(crate) enum Step {
     /// A delivery is in hand, nothing is done with it.
     AfterPull,
-    /// A group of changes is written, not committed.
+    /// A group of changes is decided, nothing of it is written.
     BeforeCommit,
     /// A group is durable, nobody has been told.
     AfterCommit,

@@ -13,15 +13,18 @@ use super::event::Event;
 use super::gate::Gates;
 use super::keepalive::Keepalive;
 use super::lane::Lane;
+use super::late::LateCalls;
+use super::outside::Outside;
 use super::poison::PoisonGuard;
 use super::slots::{Parked, Slots};
-use super::tries::Histories;
+use super::tries::{Foreign, Histories};
 use crate::broker::{AckUnknown, Broker, Consumer, Delivery, Wire};
 use crate::domain::EventId;
 use crate::intake::Decode;
 use crate::store::{Store, StoreLost};
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{AckKind, Finished, LaneMetrics, Paused};
+use crate::telemetry::trace::LaneTraces;
 
 /// Counts of one lane since it started.
 #[derive(Debug, Default)]
@@ -51,13 +54,17 @@ pub(super) struct Context<W: Wire, R> {
     pub(super) slots: Arc<Slots>,
     pub(super) parked: Parked,
     pub(super) histories: Histories,
+    pub(super) late: LateCalls,
     pub(super) keepalive: Arc<Keepalive<W>>,
     pub(super) metrics: Arc<LaneMetrics>,
+    pub(super) traces: LaneTraces,
     pub(super) poison_starts: u32,
     pub(super) poison: PoisonGuard,
     /// Cancelled when pulls end: what waits for the gate is handed back.
     pub(super) stop: CancellationToken,
+    pub(super) outside: Outside,
     pub(super) newer_contract: AtomicU32,
+    pub(super) foreign: Foreign,
     pub(super) tally: Tally,
     pub(super) pulls_outstanding: AtomicU32,
     /// Events not yet delivered, as last heard.
@@ -87,15 +94,17 @@ pub(super) struct Parts<W: Wire, R> {
     pub(super) guard: Arc<dyn Guard>,
     pub(super) gates: Arc<Gates>,
     pub(super) metrics: Arc<LaneMetrics>,
+    pub(super) traces: LaneTraces,
     pub(super) poison_starts: u32,
     pub(super) poison: PoisonGuard,
     pub(super) stop: CancellationToken,
+    pub(super) outside: Outside,
 }
 
 impl<W: Wire, R> Context<W, R> {
     pub(super) fn new(parts: Parts<W, R>) -> Arc<Self> {
-        let Parts { lane, worker, broker, store, rail, decode, guard, gates, metrics, poison_starts, poison, stop } =
-            parts;
+        let Parts { lane, worker, broker, store, rail, decode, guard, .. } = parts;
+        let Parts { gates, metrics, traces, poison_starts, poison, stop, outside, .. } = parts;
         metrics.in_flight_limit.set(f64::from(lane.limits.slots));
         Arc::new(Self {
             consumer: broker.bind(&lane.consumer),
@@ -103,7 +112,9 @@ impl<W: Wire, R> Context<W, R> {
             keepalive: Keepalive::new(Arc::clone(&metrics)),
             parked: Parked::default(),
             histories: Histories::default(),
+            late: LateCalls::default(),
             newer_contract: AtomicU32::new(0),
+            foreign: Foreign::default(),
             tally: Tally::default(),
             pulls_outstanding: AtomicU32::new(0),
             pending: AtomicU64::new(0),
@@ -125,9 +136,11 @@ impl<W: Wire, R> Context<W, R> {
             guard,
             gates,
             metrics,
+            traces,
             poison_starts,
             poison,
             stop,
+            outside,
         })
     }
 
@@ -167,7 +180,7 @@ impl<W: Wire, R> Context<W, R> {
     pub(super) fn took(&self, delivery: &Delivery<W>) {
         self.tally.received.fetch_add(1, Ordering::Relaxed);
         *self.last_delivery.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        let now = Timestamp::now();
+        let now = self.outside.now();
         self.pending.store(delivery.pending(), Ordering::Relaxed);
         let age = Duration::try_from(now.duration_since(delivery.requested_at())).unwrap_or_default();
         self.metrics.received(delivery.delivered() <= 1, age, unix_seconds(now));
@@ -187,7 +200,7 @@ impl<W: Wire, R> Context<W, R> {
         if how == Finished::Retried && self.stop.is_cancelled() {
             self.tally.returned_at_stop.fetch_add(1, Ordering::Relaxed);
         }
-        self.metrics.finished(how, took, unix_seconds(Timestamp::now()));
+        self.metrics.finished(how, took, unix_seconds(self.outside.now()));
     }
 
     /// Since when nothing has been delivered.

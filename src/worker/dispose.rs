@@ -72,13 +72,10 @@ pub(super) fn dispose(
                     Duration::ZERO
                 }
             };
-            // While the rail is known to be down an attempt says nothing about its event; a failed probe does.
-            // Our own configuration is nobody's fault but ours, however long it stays so.
-            let charged = match not_sent {
-                NotSent::SaidNotProcessed { .. } => true,
-                NotSent::OurFault => false,
-                NotSent::Resolve | NotSent::Connect | NotSent::Tls | NotSent::Pool => probe,
-            };
+            // What the rail never read cannot be the event's fault, and a probe is made while the rail is known to be
+            // down: with few events in a lane the same ones make all probes, and an outage would use them up. A probe's
+            // event goes to the back, so that a hopeless one keeps no other from probing.
+            let charged = !probe && matches!(not_sent, NotSent::SaidNotProcessed { .. });
             match policy.spent(tries.charged.saturating_add(u32::from(charged)), Duration::ZERO) {
                 Some(Spent::Attempts | Spent::Age) => {
                     Disposition::Condemn(DeadReason::Exhausted { attempts: tries.charged.saturating_add(1) })
@@ -96,5 +93,49 @@ pub(super) fn dispose(
         // The store's outage is nobody's fault: however long it lasts, it uses up no payment's budget.
         Unfinished::StoreLost => Disposition::Later { after: delay(RetryClass::StoreLost), charged: false },
         Unfinished::Interrupted => Disposition::Later { after: delay(RetryClass::Interrupted), charged: false },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resilience::{Backoff, RetryDelays};
+
+    fn policy() -> RetryPolicy {
+        let wait = Backoff::new(Duration::from_secs(1), Duration::from_secs(1)).unwrap();
+        let delays = RetryDelays { not_sent: wait, store_lost: wait, elsewhere: wait, interrupted: wait, doubt: wait };
+        RetryPolicy::new(3, Duration::from_secs(3600), delays).unwrap()
+    }
+
+    /// What is done with an event that was charged twice, of three times allowed.
+    fn done(not_sent: &NotSent, probe: bool) -> Disposition {
+        let tries = Tries { charged: 2, waits: 50, ..Tries::default() };
+        dispose(Unfinished::NotSent(not_sent), &tries, &policy(), probe, 0.5)
+    }
+
+    #[test]
+    fn an_event_is_charged_only_where_a_rail_that_serves_read_it_and_did_not_take_it() {
+        let refused = NotSent::SaidNotProcessed { retry_after: None };
+        let unreached = [NotSent::Resolve, NotSent::Connect, NotSent::Tls, NotSent::Pool, NotSent::OurFault];
+        let free = unreached.iter().flat_map(|it| [(it, false), (it, true)]).chain([(&refused, true)]);
+        for (not_sent, probe) in free {
+            let later = Disposition::Later { after: Duration::from_millis(500), charged: false };
+            assert_eq!(done(not_sent, probe), later, "{not_sent:?}, probe {probe}");
+        }
+        assert_eq!(done(&refused, false), Disposition::Condemn(DeadReason::Exhausted { attempts: 3 }));
+    }
+
+    #[test]
+    fn nothing_but_its_own_attempts_costs_an_event_anything() {
+        let tries = Tries { charged: 2, waits: 50, ..Tries::default() };
+        let left = Duration::from_secs(7);
+        for unfinished in [Unfinished::StoreLost, Unfinished::Interrupted, Unfinished::Elsewhere { left }] {
+            for probe in [false, true] {
+                let done = dispose(unfinished, &tries, &policy(), probe, 0.5);
+                assert!(matches!(done, Disposition::Later { charged: false, .. }), "{unfinished:?}");
+            }
+        }
+        let done = dispose(Unfinished::Doubt { inquiries: 90 }, &tries, &policy(), true, 0.5);
+        assert_eq!(done, Disposition::Inquire { after: Duration::from_secs(60) }, "a doubt is asked about for ever");
     }
 }

@@ -9,13 +9,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
 
-use crate::broker::{AckUnknown, Announced, Broker, Buried, Delay, Delivery, Hold, PublishError, Wire};
+use crate::broker::{AckUnknown, Announced, Broker, Buried, Delay, Delivery, HeldWhy, Hold, PublishError, Wire};
 use crate::domain::{Answer, DeadReason, EventId, Finding, LaneName, OrderKey, SchemeName};
 use crate::intake::{Decode, Decoded, Instants, Judged, Raw, Rules, Unreadable};
 use crate::rails::Rail;
 use crate::store::{
     Concluded, Condemned, Doubt, Intent, NotCondemned, Note, Origin, Recorded, Route, Stand, Store, StoreLost,
 };
+use crate::telemetry::trace::Trace;
 
 /// The event has arrived; nothing is known of it.
 pub(super) struct Received;
@@ -30,9 +31,6 @@ pub(super) struct Read {
 pub(super) struct Elsewhere {
     pub(super) until: Timestamp,
 }
-
-/// A payment that waits for a person; the event stays un-acknowledged.
-pub(super) struct ForPerson;
 
 /// An event: what is known of it, and the delivery that holds it.
 pub(super) struct Event<S, W> {
@@ -49,6 +47,19 @@ pub(super) enum Opened<W> {
     Elsewhere(Event<Elsewhere, W>),
 }
 
+impl<W> Opened<W> {
+    /// As spans say it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Final(_) => "final",
+            Self::Go(_) => "go",
+            Self::Doubt(_) => "doubt",
+            Self::Condemned(_) => "condemned",
+            Self::Elsewhere(_) => "elsewhere",
+        }
+    }
+}
+
 /// Whether an attempt went to its rail.
 pub(super) enum Submitted<W> {
     /// It may have reached it.
@@ -62,7 +73,8 @@ pub(super) enum Settled<W> {
     Final(Event<Recorded, W>),
     Released(Event<Received, W>),
     Doubt(Event<Doubt, W>),
-    ForPerson(Event<ForPerson, W>),
+    /// It waits for a person; inquiries go on.
+    ForPerson(Event<Doubt, W>),
     Elsewhere(Event<Elsewhere, W>),
 }
 
@@ -77,6 +89,10 @@ impl<S, W: Wire> Event<S, W> {
 
     pub(super) fn hold(&self) -> &Arc<Hold<W>> {
         self.held.hold()
+    }
+
+    pub(super) fn trace(&self) -> &Trace {
+        self.held.trace()
     }
 
     /// Gives the event back, to be delivered again after a delay. Any state may: nothing is claimed by it.
@@ -225,6 +241,11 @@ impl<W: Wire> Event<Doubt, W> {
         &self.state
     }
 
+    /// Publishes that there is no outcome yet. It ends nothing: the doubt stays, and the delivery with it.
+    pub(super) async fn tell_held(&self, broker: &Broker<W>, why: HeldWhy) -> Result<(), PublishError> {
+        broker.tell_held(&self.held, &self.state, why).await
+    }
+
     /// Stores what the rail answered.
     pub(super) async fn conclude(self, store: &Store, answer: Answer) -> Result<Settled<W>, (StoreLost, Self)> {
         let held = self.held;
@@ -232,7 +253,7 @@ impl<W: Wire> Event<Doubt, W> {
             Ok(Concluded::Final(state)) => Ok(Settled::Final(Event { state, held })),
             Ok(Concluded::Released) => Ok(Settled::Released(Event { state: Received, held })),
             Ok(Concluded::Doubt(state)) => Ok(Settled::Doubt(Event { state, held })),
-            Ok(Concluded::Held(_)) => Ok(Settled::ForPerson(Event { state: ForPerson, held })),
+            Ok(Concluded::Held(state)) => Ok(Settled::ForPerson(Event { state, held })),
             Ok(Concluded::Elsewhere { until }) => Ok(Settled::Elsewhere(Event { state: Elsewhere { until }, held })),
             Err((lost, state)) => Err((lost, Event { state, held })),
         }
@@ -265,7 +286,7 @@ impl<W: Wire> Event<Recorded, W> {
     /// Publishes the outcome and waits for its PubAck.
     pub(super) async fn announce(self, broker: &Broker<W>) -> Result<Event<Announced, W>, (PublishError, Self)> {
         let Self { state, held } = self;
-        match broker.announce(state, held.header("traceparent")).await {
+        match broker.announce(state, held.onward().as_deref()).await {
             Ok(state) => Ok(Event { state, held }),
             Err((error, state)) => Err((error, Event { state, held })),
         }

@@ -17,6 +17,7 @@ use crate::broker::{Delay, Delivery, Ended, Pulled, Pulls, Wire};
 use crate::rails::Rail;
 use crate::resilience::State;
 use crate::telemetry::metrics::{AckKind, Finished, Paused};
+use crate::telemetry::trace::Arrived;
 use crate::telemetry::{Flow, Life, Link};
 
 /// The longest wait between two tries of a pull that is refused.
@@ -64,7 +65,7 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
     async fn verified(&self) -> bool {
         let mut changes = self.ctx.gates.changes();
         loop {
-            changes.borrow_and_update();
+            changes.heard();
             if self.ctx.stop.is_cancelled() {
                 return false;
             }
@@ -72,8 +73,9 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
                 return true;
             }
             tokio::select! {
+                biased;
                 () = self.ctx.stop.cancelled() => return false,
-                _ = changes.changed() => {}
+                () = changes.changed() => {}
                 () = tokio::time::sleep(Duration::from_millis(50)) => {}
             }
         }
@@ -91,7 +93,7 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
             if link.borrow_and_update().epoch != epoch || ctx.rebuild.swap(false, Ordering::AcqRel) {
                 return Left::Rebuild;
             }
-            changes.borrow_and_update();
+            changes.heard();
             let (batch, wake) = self.want(pulls);
             if batch > 0 {
                 self.ask(pulls, batch).await;
@@ -101,9 +103,9 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
             tokio::select! {
                 biased;
                 pulled = pulls.next() => self.take(pulled, stopping),
-                _ = changes.changed() => {}
+                () = changes.changed() => {}
                 () = ctx.slots.freed() => {}
-                _ = link.changed() => {}
+                () = link.changed() => {}
                 () = ctx.stop.cancelled(), if !stopping => {}
                 () = sleep_until(wake) => {}
             }
@@ -183,19 +185,23 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
     }
 
     /// Gives an event a task of its own, which owns it to its end.
-    fn start(&self, delivery: Delivery<W>) {
+    fn start(&self, mut delivery: Delivery<W>) {
         let ctx = Arc::clone(&self.ctx);
         ctx.took(&delivery);
+        let trace = ctx.traces.process(|| arrived(&delivery));
+        delivery.follow(trace.clone());
         let slot = ctx.slots.fill(delivery.payload().len());
         let kept = ctx.keepalive.keep(delivery.hold());
         let (id, received) = (delivery.event().clone(), delivery.received());
         self.tasks.spawn(async move {
             let own = Box::pin(AssertUnwindSafe(own(Arc::clone(&ctx), delivery)).catch_unwind());
             let owned = tokio::select! {
+                biased;
                 owned = own => owned,
                 // The grace time is over. A settlement under way goes on in the store's writer or its own task.
                 () = ctx.cut.cancelled() => Ok(Finished::Abandoned),
             };
+            trace.finish(*owned.as_ref().unwrap_or(&Finished::Abandoned));
             match owned {
                 Ok(how) => ctx.finished(how, received.elapsed()),
                 Err(_) => {
@@ -234,7 +240,7 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
     fn back_off(&mut self, reason: &'static str, detail: &str) {
         self.refusals = self.refusals.saturating_add(1);
         let most = Duration::from_millis(50).saturating_mul(2_u32.saturating_pow(self.refusals.min(10)));
-        let wait = most.min(BACKOFF_MAX).mul_f64(0.5 + rand::random::<f64>() / 2.0);
+        let wait = most.min(BACKOFF_MAX).mul_f64(0.5 + self.ctx.outside.chance() / 2.0);
         let now = Instant::now();
         self.not_before = now.checked_add(wait).unwrap_or(now);
         self.ctx.metrics.pull_error(reason);
@@ -244,6 +250,16 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
     fn outstanding(&self, pulls: usize) {
         let pulls = u32::try_from(pulls).unwrap_or(u32::MAX);
         self.ctx.pulls_outstanding.store(pulls, Ordering::Relaxed);
+    }
+}
+
+fn arrived<W: Wire>(delivery: &Delivery<W>) -> Arrived<'_> {
+    Arrived {
+        traceparent: delivery.header("traceparent"),
+        message_id: delivery.header("Nats-Msg-Id"),
+        subject: delivery.subject(),
+        sequence: delivery.event().sequence,
+        delivered: delivery.delivered(),
     }
 }
 

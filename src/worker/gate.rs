@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::control::{BreakerOrder, Forcing, Hold};
+use super::outside::Outside;
+use crate::broker::{Listener, Teller};
 use crate::resilience::{Breaker, BreakerPolicy, Call, Change, Gate, Permit, State};
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{LaneMetrics, Paused};
@@ -73,10 +75,13 @@ pub(crate) struct Counts {
 pub(crate) struct Gates {
     lane: String,
     breakers: [Mutex<Breaker>; 3],
+    /// What an operator holds the settlement breaker to.
+    held: Mutex<Option<Hold>>,
     reasons: Mutex<BTreeMap<Paused, Instant>>,
     waiting: AtomicU32,
-    changed: watch::Sender<u64>,
+    changed: Teller<u64>,
     metrics: Arc<LaneMetrics>,
+    outside: Outside,
     pub(crate) counts: Counts,
 }
 
@@ -95,6 +100,7 @@ impl Gates {
         publishing: &BreakerPolicy,
         limit: NonZeroU32,
         metrics: Arc<LaneMetrics>,
+        outside: Outside,
     ) -> Arc<Self> {
         for watch in Watch::ALL {
             metrics.breaker(watch.name(), State::Closed.name());
@@ -103,10 +109,12 @@ impl Gates {
         Arc::new(Self {
             lane: lane.to_owned(),
             breakers: [breaker(settlement), breaker(publishing), breaker(publishing)],
+            held: Mutex::default(),
             reasons: Mutex::default(),
             waiting: AtomicU32::new(0),
-            changed: watch::Sender::new(0),
+            changed: Teller::new(0),
             metrics,
+            outside,
             counts: Counts::default(),
         })
     }
@@ -145,14 +153,53 @@ impl Gates {
 
     /// The state of one breaker, for labels and `explain`.
     pub(crate) fn state(&self, watch: Watch) -> State {
-        self.breaker(watch).state(Instant::now())
+        self.breaker(watch).state(now())
+    }
+
+    /// The same as it is shown: what an operator holds it to goes before its own.
+    pub(crate) fn shown(&self, watch: Watch) -> &'static str {
+        self.breaker(watch).shown(now())
+    }
+
+    /// What an operator holds the settlement breaker to.
+    pub(crate) fn held(&self) -> Option<Hold> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Holds the settlement breaker, or lets it go. The others watch only whether streams confirm, and probe at once.
+    pub(crate) fn force(&self, order: BreakerOrder<'_>) -> Forcing {
+        let BreakerOrder { forced, who, why, record } = order;
+        // Kept until the breaker has followed: of two orders at once the same one must win in both places.
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = now();
+        let mut breaker = self.breaker(Watch::Settlement);
+        let was = breaker.shown(now);
+        // What changes is told below: the breaker's own states do not tell forced open from open.
+        let _change = breaker.force(forced, now);
+        let is = breaker.shown(now);
+        drop(breaker);
+        *held = forced.map(|forced| Hold {
+            to: forced.name(),
+            who: who.to_owned(),
+            why: why.to_owned(),
+            record,
+            since: self.outside.now(),
+        });
+        drop(held);
+        if was != is {
+            self.metrics.breaker_changed(Watch::Settlement.name(), was, is);
+            self.show(Watch::Settlement);
+        }
+        Flow::BreakerForced { lane: &self.lane, from: was, to: is, who, why, record }.emit();
+        self.wake();
+        Forcing { was, is }
     }
 
     /// Sets or clears a plain reason not to pull. Says so once.
     pub(crate) fn hold(&self, why: Paused, shut: bool) {
         let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = if shut {
-            !reasons.contains_key(&why) && reasons.insert(why, Instant::now()).is_none()
+            !reasons.contains_key(&why) && reasons.insert(why, now()).is_none()
         } else {
             reasons.remove(&why).is_some()
         };
@@ -175,7 +222,7 @@ impl Gates {
     }
 
     /// Told of every change.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+    pub(crate) fn changes(&self) -> Listener<u64> {
         self.changed.subscribe()
     }
 
@@ -192,17 +239,18 @@ impl Gates {
         let _counted = Waiting::enter(self);
         let mut changed = self.changes();
         loop {
-            changed.borrow_and_update();
+            changed.heard();
             if let Some(pass) = self.try_pass(watch) {
                 return Some(pass);
             }
-            let until = match self.breaker(watch).gate(Instant::now()) {
+            let until = match self.breaker(watch).gate(now()) {
                 Gate::Shut { until, .. } => tokio::time::Instant::from_std(until).min(deadline),
                 Gate::Open | Gate::Permits(_) => deadline,
             };
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return None,
-                changed = changed.changed() => { if changed.is_err() { return None } }
+                () = changed.changed() => {}
                 () = tokio::time::sleep_until(until) => {
                     if tokio::time::Instant::now() >= deadline { return None }
                 }
@@ -212,14 +260,11 @@ impl Gates {
 
     fn try_pass(self: &Arc<Self>, watch: Watch) -> Option<Pass> {
         let mut breaker = self.breaker(watch);
-        let permit = breaker.take(Instant::now())?;
-        let probe = breaker.state(Instant::now()) == State::HalfOpen;
+        let permit = breaker.take(now())?;
+        let probe = breaker.state(now()) == State::HalfOpen;
         drop(breaker);
         if let Some(change) = permit.change() {
             self.tell(watch, change);
-        }
-        if probe && watch == Watch::Settlement {
-            self.counts.probes.fetch_add(1, Ordering::Relaxed);
         }
         Some(Pass { gates: Arc::clone(self), watch, permit: Some(permit), probe })
     }
@@ -237,7 +282,7 @@ impl Gates {
     fn tell(&self, watch: Watch, change: Change) {
         let (from, to) = (change.from.name(), change.to.name());
         self.metrics.breaker_changed(watch.name(), from, to);
-        self.metrics.paused(watch.paused(), change.to == State::Open);
+        self.show(watch);
         let why = change.why.to_string();
         Flow::BreakerChanged { lane: &self.lane, breaker: watch.name(), from, to, why: &why }.emit();
         if change.to == State::Open && watch == Watch::Settlement {
@@ -246,10 +291,26 @@ impl Gates {
         self.wake();
     }
 
+    /// Has the gauges show what holds now. An operator's order may come between a change and its telling, from another
+    /// thread: whoever tells last looks last.
+    fn show(&self, watch: Watch) {
+        let now = Instant::now();
+        let breaker = self.breaker(watch);
+        let (shown, shut) = (breaker.shown(now), breaker.state(now) == State::Open);
+        drop(breaker);
+        self.metrics.breaker(watch.name(), shown);
+        self.metrics.paused(watch.paused(), shut);
+    }
+
     /// Has everyone who waits look again.
     pub(crate) fn wake(&self) {
         self.changed.send_modify(|version| *version = version.wrapping_add(1));
     }
+}
+
+/// The breakers' clock: the runtime's, which a test may stop.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// Counts an event that waits for a pass, so that a half-open gate does not pull more than it can let through.
@@ -278,10 +339,13 @@ impl Pass {
     pub(crate) fn seen(mut self, call: Call, took: Duration) {
         let Some(permit) = self.permit.take() else { return };
         let (gates, watch) = (&self.gates, self.watch);
+        if self.probe && watch == Watch::Settlement {
+            gates.counts.probes.fetch_add(1, Ordering::Relaxed);
+        }
         gates.metrics.breaker_call(watch.name(), if call == Call::Served { "ok" } else { "fail" });
         let mut breaker = gates.breaker(watch);
-        let was = breaker.state(Instant::now());
-        let change = breaker.seen(permit, call, took, Instant::now(), rand::random::<f64>());
+        let was = breaker.state(now());
+        let change = breaker.seen(permit, call, took, now(), gates.outside.chance());
         drop(breaker);
         match change {
             Some(change) => gates.tell(watch, change),
@@ -298,5 +362,53 @@ impl Drop for Pass {
             self.gates.breaker(self.watch).give_back(permit);
             self.gates.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resilience::BreakerSettings;
+
+    /// Opens a breaker and lets one probe pass.
+    async fn ramping(watch: Watch) -> Arc<Gates> {
+        let publishing = BreakerPolicy::new(BreakerSettings {
+            sliding_window_size: 2,
+            minimum_number_of_calls: 2,
+            wait_duration_in_open_state: Duration::from_millis(1),
+            permitted_number_of_calls_in_half_open_state: 1,
+            randomized_wait_factor: 0.0,
+            ..BreakerSettings::default()
+        })
+        .unwrap();
+        let metrics = Arc::new(LaneMetrics::new("lane", "STREAM", "consumer"));
+        let gates = Gates::new("lane", &publishing, &publishing, NonZeroU32::new(64).unwrap(), metrics, Outside::default());
+        let soon = || tokio::time::Instant::now() + Duration::from_secs(5);
+        let stop = CancellationToken::new();
+        for call in [Call::Down, Call::Down, Call::Served] {
+            gates.pass(watch, soon(), &stop).await.unwrap().seen(call, Duration::ZERO);
+        }
+        assert_eq!(gates.state(watch), State::Ramping);
+        gates
+    }
+
+    #[tokio::test]
+    async fn few_dead_letters_to_ramp_up_with_do_not_throttle_the_lane() {
+        let gates = ramping(Watch::DeadLetters).await;
+        assert_eq!(gates.credit(Instant::now()), Credit::Open);
+        // Every event has an outcome, so there the ramp bounds the pulls.
+        let gates = ramping(Watch::Outcomes).await;
+        assert_eq!(gates.credit(Instant::now()), Credit::Permits(1));
+    }
+
+    #[tokio::test]
+    async fn a_permit_that_is_given_back_was_no_probe() {
+        let gates = ramping(Watch::Settlement).await;
+        let probes = || gates.counts.probes.load(Ordering::Relaxed);
+        assert_eq!(probes(), 1);
+        let stop = CancellationToken::new();
+        let soon = tokio::time::Instant::now() + Duration::from_secs(5);
+        drop(gates.pass(Watch::Settlement, soon, &stop).await);
+        assert_eq!(probes(), 1);
     }
 }

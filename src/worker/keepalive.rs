@@ -1,7 +1,7 @@
 //! Beats for every held event: a third of `ack_wait` after the last answered one the broker hears that the event is
 //! still worked on. One task a lane, and no timer for the many events that end before their first beat.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -21,7 +21,7 @@ const CONCURRENT: usize = 64;
 /// The events a lane holds.
 pub(super) struct Keepalive<W> {
     next: AtomicU64,
-    held: Mutex<HashMap<u64, Weak<Hold<W>>>>,
+    held: Mutex<BTreeMap<u64, Weak<Hold<W>>>>,
     metrics: Arc<LaneMetrics>,
 }
 
@@ -74,7 +74,7 @@ impl<W: Wire> Keepalive<W> {
         self.metrics.answered(AckKind::InProgress, answered, sent.elapsed());
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Weak<Hold<W>>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Weak<Hold<W>>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

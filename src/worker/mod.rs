@@ -4,12 +4,16 @@
 #[path = "../../tests/cheats/worker.rs"]
 mod cheats;
 mod context;
+mod control;
 mod dispose;
 mod event;
 mod flow;
 mod gate;
+mod held;
 mod keepalive;
 mod lane;
+mod late;
+mod outside;
 mod poison;
 mod process;
 mod rail;
@@ -36,15 +40,20 @@ use crate::rails::{NoRail, Rail};
 use crate::resilience::BreakerPolicy;
 use crate::store::Store;
 use crate::telemetry::metrics::LaneMetrics;
-use crate::telemetry::{Flow, Life};
+use crate::telemetry::{Flow, Life, Traces};
 use context::{Context, Parts};
 use flow::PullLoop;
 use gate::Gates;
 use poison::PoisonGuard;
 use supervise::Supervisor;
 
+pub use control::{BreakerOrder, ControlHandle, Forcing, Hold};
 pub use lane::{Lane, Limits};
-pub use status::{LaneStatus, StatusHandle};
+#[cfg(feature = "lab")]
+pub(crate) use outside::{Outside, Source};
+#[cfg(not(feature = "lab"))]
+use outside::Outside;
+pub use status::{Breakers, LaneStatus, StatusHandle};
 
 /// Decides whether this worker may work on a consumer: a store belongs to one, and must not be behind it.
 pub trait Guard: Send + Sync + 'static {
@@ -53,6 +62,11 @@ pub trait Guard: Send + Sync + 'static {
     /// # Errors
     /// What is wrong and what to do, in words for an operator.
     fn check(&self, stream: &StreamInfo, consumer: &ConsumerInfo) -> Result<(), String>;
+
+    /// Whether the check may block, as one that reads a file does: it is then asked aside.
+    fn blocks(&self) -> bool {
+        true
+    }
 }
 
 /// A guard that lets everything pass; for lanes whose store nothing else uses.
@@ -62,6 +76,10 @@ pub struct NoGuard;
 impl Guard for NoGuard {
     fn check(&self, _stream: &StreamInfo, _consumer: &ConsumerInfo) -> Result<(), String> {
         Ok(())
+    }
+
+    fn blocks(&self) -> bool {
+        false
     }
 }
 
@@ -102,8 +120,8 @@ impl<R> Rails<R> {
 }
 
 /// A worker: lanes over one broker connection and one store.
-pub struct Worker<R: Rail = NoRail> {
-    broker: Broker<Nats>,
+pub struct Worker<R: Rail = NoRail, W: Wire = Nats> {
+    broker: Broker<W>,
     store: Store,
     lanes: Vec<Lane>,
     decode: Arc<dyn Decode>,
@@ -112,13 +130,16 @@ pub struct Worker<R: Rail = NoRail> {
     name: String,
     poison_starts: u32,
     marker: Option<PathBuf>,
+    traces: Traces,
     status: StatusHandle,
+    control: ControlHandle,
+    outside: Outside,
 }
 
-impl Worker<NoRail> {
+impl<W: Wire> Worker<NoRail, W> {
     /// A worker whose lanes settle in the store's own book.
     #[must_use]
-    pub fn new(broker: Broker<Nats>, store: Store, lanes: Vec<Lane>) -> Self {
+    pub fn new(broker: Broker<W>, store: Store, lanes: Vec<Lane>) -> Self {
         Self {
             broker,
             store,
@@ -129,25 +150,28 @@ impl Worker<NoRail> {
             name: "acquit".to_owned(),
             poison_starts: 5,
             marker: None,
+            traces: Traces::off(),
             status: StatusHandle::default(),
+            control: ControlHandle::default(),
+            outside: Outside::default(),
         }
     }
 }
 
-impl<R: Rail> Worker<R> {
+impl<R: Rail, W: Wire> Worker<R, W> {
     /// Settles over a rail instead of the book.
     #[must_use]
-    pub fn rail<T: Rail>(self, rail: T) -> Worker<T> {
+    pub fn rail<T: Rail>(self, rail: T) -> Worker<T, W> {
         self.over(Rails::One(Arc::new(rail)))
     }
 
     /// Settles each lane over the rail that is named for it, and in the book where none is. Lanes may share one.
     #[must_use]
-    pub fn rails<T: Rail>(self, rails: impl IntoIterator<Item = (LaneName, Arc<T>)>) -> Worker<T> {
+    pub fn rails<T: Rail>(self, rails: impl IntoIterator<Item = (LaneName, Arc<T>)>) -> Worker<T, W> {
         self.over(Rails::Each(rails.into_iter().collect()))
     }
 
-    fn over<T: Rail>(self, rails: Rails<T>) -> Worker<T> {
+    fn over<T: Rail>(self, rails: Rails<T>) -> Worker<T, W> {
         Worker {
             broker: self.broker,
             store: self.store,
@@ -158,7 +182,10 @@ impl<R: Rail> Worker<R> {
             name: self.name,
             poison_starts: self.poison_starts,
             marker: self.marker,
+            traces: self.traces,
             status: self.status,
+            control: self.control,
+            outside: self.outside,
         }
     }
 
@@ -198,10 +225,31 @@ impl<R: Rail> Worker<R> {
         self
     }
 
+    /// Sends a span per event; without it none is made.
+    #[must_use]
+    pub fn traces(mut self, traces: Traces) -> Self {
+        self.traces = traces;
+        self
+    }
+
+    /// Takes wall clock and chance from somewhere else, so that a history repeats itself.
+    #[cfg(feature = "lab")]
+    #[must_use]
+    pub(crate) fn outside(mut self, outside: Outside) -> Self {
+        self.outside = outside;
+        self
+    }
+
     /// A handle on what the worker does, for health checks and dashboards.
     #[must_use]
     pub fn status(&self) -> StatusHandle {
         self.status.clone()
+    }
+
+    /// A handle to steer the worker with, for whoever may.
+    #[must_use]
+    pub fn control(&self) -> ControlHandle {
+        self.control.clone()
     }
 
     /// Works until `shutdown` is ready, then stops pulling, finishes what is in hand within each lane's grace time,
@@ -213,11 +261,13 @@ impl<R: Rail> Worker<R> {
         Life::WorkerStarted { lanes: self.lanes.len(), worker: &self.name }.emit();
         let contexts: Vec<_> = self.lanes.iter().map(|lane| self.context(lane.clone(), &stop)).collect();
         self.status.set(&contexts);
+        self.control.set(&contexts);
         let mut lanes = JoinSet::new();
         for ctx in &contexts {
             lanes.spawn(run_lane(Arc::clone(ctx)));
         }
         tokio::select! {
+            biased;
             () = shutdown => {}
             // A lane ends by itself only where one of its tasks panicked: stop the rest in order.
             _ = lanes.join_next() => {}
@@ -244,14 +294,15 @@ impl<R: Rail> Worker<R> {
         drained
     }
 
-    fn context(&self, lane: Lane, stop: &CancellationToken) -> Arc<Context<Nats, R>> {
+    fn context(&self, lane: Lane, stop: &CancellationToken) -> Arc<Context<W, R>> {
         let stream = self.broker.streams().payments.as_str();
         let metrics = Arc::new(LaneMetrics::new(lane.name.as_str(), stream, &lane.consumer));
+        let traces = self.traces.lane(lane.name.as_str(), stream, &lane.consumer);
         let limit = NonZeroU32::new(u32::from(lane.limits.slots)).unwrap_or(NonZeroU32::MIN);
         let lane_marker = format!("suspect-{}", lane.name);
         let publishing = BreakerPolicy::publishing();
         let rail = self.rails.of(&lane.name);
-        let gates = Gates::new(lane.name.as_str(), &lane.breaker, &publishing, limit, Arc::clone(&metrics));
+        let gates = Gates::new(lane.name.as_str(), &lane.breaker, &publishing, limit, Arc::clone(&metrics), self.outside.clone());
         Context::new(Parts {
             lane,
             worker: self.name.as_str().into(),
@@ -262,15 +313,19 @@ impl<R: Rail> Worker<R> {
             guard: Arc::clone(&self.guard),
             gates,
             metrics,
+            traces,
             poison_starts: self.poison_starts,
             poison: PoisonGuard::new(self.marker.as_ref().map(|path| path.with_extension(&lane_marker))),
             stop: stop.clone(),
+            outside: self.outside.clone(),
         })
     }
 }
 
 /// One lane: supervisor, beats and pull loop, then the drain. Gives how many events were still in hand at the end.
 async fn run_lane<W: Wire, R: Rail>(ctx: Arc<Context<W, R>>) -> u64 {
+    // Dropped with this future, which ends what is in hand as well: it is spawned, and would go on without its beats.
+    let _cut = ctx.cut.clone().drop_guard();
     count_culprit(&ctx).await;
     let tasks = TaskTracker::new();
     let mut aside = JoinSet::new();
@@ -286,6 +341,7 @@ async fn run_lane<W: Wire, R: Rail>(ctx: Arc<Context<W, R>>) -> u64 {
     let pulls = PullLoop::new(Arc::clone(&ctx), tasks.clone()).run();
     let mut pulls = std::pin::pin!(pulls);
     tokio::select! {
+        biased;
         () = &mut pulls => {}
         // Without its supervisor or its beats a lane must not go on.
         _ = aside.join_next() => ctx.stop.cancel(),

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::context::Context;
@@ -13,7 +12,7 @@ use super::event::{Elsewhere, Event, Opened, Received};
 use super::gate::{Pass, Watch};
 use super::rail;
 use crate::broker::{Delay, Delivery, Wire};
-use crate::domain::{DeadReason, Outcome};
+use crate::domain::{DeadReason, EventId, Outcome};
 use crate::intake::{Judged, Unreadable};
 use crate::rails::Rail;
 use crate::resilience::Call;
@@ -21,6 +20,7 @@ use crate::store::{Condemned, NotCondemned, Recorded, Route, StoreLost};
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{AckKind, Finished};
 use crate::telemetry::step::{Step, at};
+use crate::telemetry::trace::{Answering, Part, Span};
 
 /// Owns an event to its end. Whatever is returned, the delivery is answered or left un-acknowledged on purpose.
 pub(super) async fn own<W: Wire, R: Rail>(ctx: Arc<Context<W, R>>, delivery: Delivery<W>) -> Finished {
@@ -32,19 +32,24 @@ pub(super) async fn own<W: Wire, R: Rail>(ctx: Arc<Context<W, R>>, delivery: Del
     }
     #[cfg(acquit_sabotage = "ack_before_commit")]
     drop(event.hold().sabotage_ack().await);
-    let began = Instant::now();
+    let (began, span) = (Instant::now(), event.trace().part(Part::Validate));
     let read = {
         let _reading = ctx.poison.enter(event.id(), event.delivery().delivered()).await;
-        event.decode(ctx.decode.as_ref()).map(|read| read.judge(&ctx.lane.rules, Timestamp::now()))
+        event.decode(ctx.decode.as_ref()).map(|read| read.judge(&ctx.lane.rules, ctx.outside.now()))
     };
     match read {
         Ok(judged) => {
             ctx.metrics.judged(began.elapsed());
+            note_judgement(&ctx, &judged, span);
             settle(&ctx, judged).await
         }
         Err(unreadable) => match unreadable.why().clone() {
-            Unreadable::Malformed(reason) => condemn(&ctx, unreadable.forget(), DeadReason::Unreadable(reason)).await,
+            Unreadable::Malformed(reason) => {
+                span.fail(reason.code.as_str());
+                condemn(&ctx, unreadable.forget(), DeadReason::Unreadable(reason)).await
+            }
             Unreadable::NewerContract { version } => {
+                span.fail("newer_contract");
                 ctx.saw_newer_contract(version);
                 let wait = ctx.lane.limits.expires.saturating_mul(15);
                 hand_back(&ctx, unreadable, "a newer contract", wait).await
@@ -60,31 +65,31 @@ async fn settle<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Judged,
             return interrupted(ctx, event, "the gate stayed shut").await;
         };
         let notes = ctx.histories.of(event.id()).notes;
-        let refused = matches!(event.judged(), Judged::Refused(_));
-        if refused {
-            note_refusal(ctx, event.judged());
-        }
         let (probe, began) = (pass.is_probe(), Instant::now());
+        let span = event.trace().part(if ctx.rail.is_none() { Part::Attempt { rail: "book" } } else { Part::Claim });
         match event.open(&ctx.store, &ctx.lane.name, notes, ctx.route()).await {
             Ok(opened) => {
-                if ctx.rail.is_some() {
-                    // The breaker watches the rail: an event that does not reach it says nothing about it.
-                    drop(pass);
-                } else {
-                    pass.seen(Call::Served, began.elapsed());
-                }
+                span.end(opened.name());
+                store_served(ctx, pass, began);
                 ctx.metrics.settlement(true, began.elapsed());
                 return opened_as(ctx, opened).await;
             }
+            Err((StoreLost::Foreign, back)) => {
+                span.fail("foreign");
+                store_served(ctx, pass, began);
+                return foreign(ctx, back).await;
+            }
             Err((StoreLost::Refused(what), back)) => {
+                span.fail("store_refused");
                 // The store serves; it is this event's content that it cannot take. No breaker is moved by that.
-                pass.seen(Call::Served, began.elapsed());
+                store_served(ctx, pass, began);
                 ctx.metrics.settlement(true, began.elapsed());
                 let starts = ctx.store.start_of(back.id().clone()).await.unwrap_or(0);
                 ctx.histories.started(back.id(), starts);
                 return interrupted(ctx, back, &format!("the store refuses its content: {what}")).await;
             }
             Err((lost, back)) => {
+                span.fail("store_lost");
                 ctx.metrics.settlement(false, began.elapsed());
                 ctx.store_lost(&lost);
                 pass.seen(Call::Down, began.elapsed());
@@ -94,6 +99,15 @@ async fn settle<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Judged,
                 }
             }
         }
+    }
+}
+
+/// The store served. Where there is a rail the breaker watches that: what did not reach it says nothing about it.
+fn store_served<W: Wire, R: Rail>(ctx: &Context<W, R>, pass: Pass, began: Instant) {
+    if ctx.rail.is_some() {
+        drop(pass);
+    } else {
+        pass.seen(Call::Served, began.elapsed());
     }
 }
 
@@ -116,23 +130,31 @@ async fn announce<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Recor
         (false, Outcome::Settled(_)) => Finished::Settled,
         (false, Outcome::Rejected(_)) => Finished::Rejected,
     };
+    let publish = match event.proof().outcome() {
+        Outcome::Settled(_) => Part::Publish { name: "publish payments.settled", destination: "payments.settled" },
+        Outcome::Rejected(_) => Part::Publish { name: "publish payments.rejected", destination: "payments.rejected" },
+    };
     let mut event = event;
     loop {
         let Some(pass) = pass(ctx, Watch::Outcomes, &event).await else {
             return interrupted(ctx, event, "outcome events get no confirmation").await;
         };
-        let (probe, began) = (pass.is_probe(), Instant::now());
+        let (probe, began, span) = (pass.is_probe(), Instant::now(), event.trace().part(publish));
         match event.announce(&ctx.broker).await {
             Ok(announced) => {
+                span.end("confirmed");
                 pass.seen(Call::Served, began.elapsed());
                 at(Step::BeforeAck);
                 let (id, sent) = (announced.id().clone(), Instant::now());
+                let span = announced.trace().part(Part::Answer(Answering::Ack));
                 let acked = announced.acknowledge().await;
+                span.confirmed(acked.is_ok());
                 ctx.acknowledged(AckKind::Ack, &id, acked, sent.elapsed());
                 ctx.histories.finished(&id);
                 return finished;
             }
             Err((error, back)) => {
+                span.fail("not_confirmed");
                 pass.seen(Call::Down, began.elapsed());
                 let (id, detail) = (back.id().to_string(), error.to_string());
                 Flow::OutcomeNotConfirmed { lane: ctx.name(), event: &id, detail: &detail }.emit();
@@ -162,11 +184,15 @@ pub(super) async fn condemn<W: Wire, R: Rail>(
         let notes = ctx.histories.of(event.id()).notes;
         match event.condemn(&ctx.store, &ctx.lane.name, notes, why.clone()).await {
             Ok(condemned) => {
-                pass.seen(Call::Served, began.elapsed());
+                store_served(ctx, pass, began);
                 return bury(ctx, condemned).await;
             }
+            Err((NotCondemned::Lost(StoreLost::Foreign, _), back)) => {
+                store_served(ctx, pass, began);
+                return foreign(ctx, back).await;
+            }
             Err((NotCondemned::Lost(StoreLost::Refused(what), _), back)) => {
-                pass.seen(Call::Served, began.elapsed());
+                store_served(ctx, pass, began);
                 return interrupted(ctx, back, &format!("the store refuses its content: {what}")).await;
             }
             Err((NotCondemned::Lost(lost, _), back)) => {
@@ -179,7 +205,7 @@ pub(super) async fn condemn<W: Wire, R: Rail>(
             }
             // It has another end, or an attempt that may have reached a rail: read it as what it is.
             Err((NotCondemned::InDoubt(_) | NotCondemned::Ended(_), back)) => {
-                pass.seen(Call::Served, began.elapsed());
+                store_served(ctx, pass, began);
                 ctx.histories.started(back.id(), 0);
                 return interrupted(ctx, back, "not to be condemned").await;
             }
@@ -196,19 +222,25 @@ async fn bury<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Condemned
         };
         let (probe, began, code) = (pass.is_probe(), Instant::now(), event.condemned().code());
         let reason = event.condemned().reason().map(|r| r.text.clone()).unwrap_or_default();
+        let trace = event.trace().clone();
+        trace.condemned(code);
+        let span = trace.part(Part::Publish { name: "publish payments.dead", destination: "payments.dead" });
         match event.bury(&ctx.broker, &ctx.worker).await {
             Ok(buried) => {
+                span.end("confirmed");
                 pass.seen(Call::Served, began.elapsed());
                 ctx.metrics.dead_lettered(code);
                 Flow::DeadLettered { lane: ctx.name(), event: &id.to_string(), code: code.as_str(), reason: &reason }
                     .emit();
-                let sent = Instant::now();
+                let (sent, span) = (Instant::now(), trace.part(Part::Answer(Answering::Term)));
                 let ended = buried.terminate().await;
+                span.confirmed(ended.is_ok());
                 ctx.acknowledged(AckKind::Term, &id, ended, sent.elapsed());
                 ctx.histories.finished(&id);
                 return Finished::DeadLettered;
             }
             Err((error, back)) => {
+                span.fail("not_confirmed");
                 // A letter that can never be stored says nothing about the others; it must not keep the lane shut.
                 pass.seen(if error.is_about_the_message() { Call::Served } else { Call::Down }, began.elapsed());
                 ctx.metrics.bury_failed();
@@ -225,7 +257,7 @@ async fn bury<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Condemned
 }
 
 async fn elsewhere<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Elsewhere, W>) -> Finished {
-    let left = event.until().duration_since(Timestamp::now());
+    let left = event.until().duration_since(ctx.outside.now());
     let left = Duration::try_from(left).unwrap_or_default();
     match decide(ctx, &event, Unfinished::Elsewhere { left }, false, "another worker has it") {
         Disposition::Later { after, .. } => hand_back(ctx, event, "another worker has it", after).await,
@@ -251,7 +283,7 @@ pub(super) fn decide<S, W: Wire, R: Rail>(
     why: &str,
 ) -> Disposition {
     let tries = ctx.histories.of(event.id());
-    let disposition = dispose(unfinished, &tries, &ctx.lane.retry, probe, rand::random::<f64>());
+    let disposition = dispose(unfinished, &tries, &ctx.lane.retry, probe, ctx.outside.chance());
     let (charged, after) = match &disposition {
         Disposition::Later { after, charged } => (*charged, *after),
         Disposition::Inquire { after } => (false, *after),
@@ -259,7 +291,7 @@ pub(super) fn decide<S, W: Wire, R: Rail>(
     };
     let breaker = ctx.gates.state(Watch::Settlement).name();
     let what = format!("{why}; next try after {} ms", after.as_millis());
-    ctx.histories.waited(event.id(), charged, &what, breaker, Timestamp::now());
+    ctx.histories.waited(event.id(), charged, &what, breaker, ctx.outside.now());
     disposition
 }
 
@@ -283,6 +315,7 @@ pub(super) async fn wait_or_leave<S, W: Wire, R: Rail>(
     }
     ctx.metrics.retried("waited");
     tokio::select! {
+        biased;
         () = ctx.stop.cancelled() => Err(interrupted(ctx, event, why).await),
         () = tokio::time::sleep(after) => Ok(event),
     }
@@ -300,6 +333,14 @@ pub(super) async fn interrupted<S, W: Wire, R: Rail>(
     }
 }
 
+/// Nothing can be said of this event under its number: it stays, seldom looked at, until an operator has published it
+/// again and acknowledged it by hand.
+pub(super) async fn foreign<S, W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<S, W>) -> Finished {
+    ctx.saw_foreign(event.id());
+    let wait = ctx.lane.limits.expires.saturating_mul(15);
+    hand_back(ctx, event, "its number is on record as another message's", wait).await
+}
+
 pub(super) async fn hand_back<S, W: Wire, R: Rail>(
     ctx: &Arc<Context<W, R>>,
     event: Event<S, W>,
@@ -309,8 +350,9 @@ pub(super) async fn hand_back<S, W: Wire, R: Rail>(
     let (id, delay) = (event.id().clone(), Delay::at_least(after));
     ctx.metrics.retried("handed_back");
     Flow::HandedBack { lane: ctx.name(), event: &id.to_string(), why, delay: delay.get() }.emit();
-    let sent = Instant::now();
+    let (sent, span) = (Instant::now(), event.trace().part(Part::Answer(Answering::Nak)));
     let answered = event.hand_back(delay).await;
+    span.confirmed(answered.is_ok());
     let known = answered.is_ok();
     ctx.acknowledged(AckKind::Nak, &id, answered, sent.elapsed());
     if !known {
@@ -320,11 +362,16 @@ pub(super) async fn hand_back<S, W: Wire, R: Rail>(
     Finished::Retried
 }
 
-fn note_refusal<W: Wire, R: Rail>(ctx: &Context<W, R>, judged: &Judged) {
-    if let Judged::Refused(refused) = judged
-        && let Some(first) = refused.reasons().first()
-    {
-        ctx.metrics.validation_failed(first.code);
+fn note_judgement<W: Wire, R: Rail>(ctx: &Context<W, R>, event: &Event<Judged, W>, span: Span) {
+    event.trace().payment(event.judged().payment_id());
+    match event.judged() {
+        Judged::Valid(_) => span.end("valid"),
+        Judged::Refused(refused) => {
+            if let Some(first) = refused.reasons().first() {
+                ctx.metrics.validation_failed(first.code);
+                span.refuse(first.code);
+            }
+        }
     }
 }
 
@@ -334,6 +381,12 @@ impl<W: Wire, R: Rail> Context<W, R> {
         match &self.rail {
             None => Route::Book,
             Some(rail) => Route::Rail { name: rail.name(), leg: 0 },
+        }
+    }
+
+    fn saw_foreign(&self, event: &EventId) {
+        if self.foreign.note(event) {
+            Flow::ForeignEvent { lane: self.name(), event: &event.to_string() }.emit();
         }
     }
 

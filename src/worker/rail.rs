@@ -5,21 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::context::Context;
 use super::dispose::{Disposition, Unfinished};
 use super::event::{Event, Opened, Settled, Submitted};
 use super::gate::Watch;
-use super::process::{condemn, decide, hand_back, interrupted, opened_as, pass};
+use super::held::tell;
+use super::late::Call as Late;
+use super::process::{condemn, decide, foreign, hand_back, interrupted, opened_as, pass};
 use crate::broker::Wire;
 use crate::domain::{Answer, Finding, NotSent};
 use crate::rails::{Rail, Terms};
 use crate::resilience::Call;
-use crate::store::{Doubt, Intent};
+use crate::store::{Doubt, Intent, StoreLost};
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{Finished, LaneMetrics};
+use crate::telemetry::trace::{Part, Span};
 
 /// Gives the payment to the rail. The call runs in its own task: it is never dropped half way, and an answer that
 /// comes after the deadline still counts.
@@ -39,10 +41,12 @@ pub(super) fn submit<W: Wire, R: Rail>(
         }
         let Some(pass) = pass(&ctx, Watch::Settlement, &event).await else { return unsent(&ctx, event).await };
         let (began, probe, deadline) = (Instant::now(), pass.is_probe(), rail.terms().deadline);
-        let (event, mut call) = match event.submit(rail, Timestamp::now()) {
+        let span = event.trace().part(Part::Attempt { rail: rail.name() });
+        let (event, mut call) = match event.submit(rail, ctx.outside.now()) {
             Submitted::Sent(event, call) => (event, call),
             // Its deadline passed while it waited: asked again, the store refuses it (AB11).
             Submitted::TooLate(event) => {
+                span.end("too_late");
                 return conclude(&ctx, event, Answer::NotSent(NotSent::Pool), None, false).await;
             }
         };
@@ -52,10 +56,22 @@ pub(super) fn submit<W: Wire, R: Rail>(
             Ok(Err(_)) => (Answer::Unknown, None),
             Err(_) => (Answer::Unknown, Some(call)),
         };
+        end_attempt(span, &answer);
         pass.seen(call_of(&answer), began.elapsed());
         ctx.metrics.settlement(answer != Answer::Unknown, began.elapsed());
         conclude(&ctx, event, answer, late, probe).await
     })
+}
+
+fn end_attempt(span: Span, answer: &Answer) {
+    match answer {
+        Answer::Settled(_) => span.end("settled"),
+        Answer::InProgress => span.end("in_progress"),
+        Answer::Rejected { code, .. } => span.refuse(*code),
+        Answer::Blocked => span.end("blocked"),
+        Answer::NotSent(_) => span.fail("not_sent"),
+        Answer::Unknown => span.fail("unknown"),
+    }
 }
 
 fn call_of(answer: &Answer) -> Call {
@@ -75,7 +91,7 @@ async fn conclude<W: Wire, R: Rail>(
     ctx: &Arc<Context<W, R>>,
     event: Event<Doubt, W>,
     answer: Answer,
-    late: Option<JoinHandle<Answer>>,
+    late: Option<Late>,
     probe: bool,
 ) -> Finished {
     let mut event = event;
@@ -86,6 +102,9 @@ async fn conclude<W: Wire, R: Rail>(
             Ok(Settled::Doubt(event)) => return inquire(ctx, event, late).await,
             Ok(Settled::ForPerson(event)) => {
                 Flow::HeldForPerson { lane: ctx.name(), payment: &event.id().to_string() }.emit();
+                if let Some(rail) = &ctx.rail {
+                    tell(ctx, &event, &rail.terms()).await;
+                }
                 return interrupted(ctx, event, "held for a person").await;
             }
             Ok(Settled::Released(event)) => {
@@ -105,6 +124,7 @@ async fn conclude<W: Wire, R: Rail>(
                     }
                 };
             }
+            Err((StoreLost::Foreign, back)) => return foreign(ctx, back).await,
             Err((lost, back)) => {
                 ctx.store_lost(&lost);
                 // The answer is only in this process: the event is held past its time until the store serves again.
@@ -113,6 +133,7 @@ async fn conclude<W: Wire, R: Rail>(
                     Disposition::Condemn(_) => Duration::from_secs(1),
                 };
                 tokio::select! {
+                    biased;
                     () = ctx.cut.cancelled() => return interrupted(ctx, back, "the store did not serve").await,
                     () = tokio::time::sleep(again) => event = back,
                 }
@@ -125,7 +146,7 @@ async fn conclude<W: Wire, R: Rail>(
 pub(super) fn inquire<W: Wire, R: Rail>(
     ctx: &Arc<Context<W, R>>,
     event: Event<Doubt, W>,
-    late: Option<JoinHandle<Answer>>,
+    late: Option<Late>,
 ) -> futures_util::future::BoxFuture<'static, Finished> {
     let ctx = Arc::clone(ctx);
     Box::pin(async move {
@@ -137,30 +158,36 @@ pub(super) fn inquire<W: Wire, R: Rail>(
         }
         Flow::Unknown { lane: ctx.name(), payment: event.doubt().payment_id().as_str() }.emit();
         let _counted = Unknown::count(&ctx.metrics);
-        let (mut event, mut late) = (event, late);
+        let mut late = late.or_else(|| ctx.late.take(event.doubt()));
+        let mut event = event;
         let terms = rail.terms();
         let longest = terms.longest_execution.saturating_add(terms.deadline);
         for inquiries in 0_u32.. {
+            tell(&ctx, &event, &terms).await;
             let after = match decide(&ctx, &event, Unfinished::Doubt { inquiries }, false, "the rail has not said") {
                 Disposition::Inquire { after } | Disposition::Later { after, .. } => after,
                 Disposition::Condemn(_) => Duration::from_secs(60),
             };
-            let again = Instant::now().checked_add(after);
             // An answer that is still to come is worth the slot, for as long as the rail may take.
             let until = if late.is_some() { ctx.hold_until(&event) + longest } else { ctx.hold_until(&event) };
-            if again.is_none_or(|again| again >= until) {
+            let again = Instant::now().checked_add(after).filter(|again| *again < until);
+            if again.is_none() && late.is_none() {
                 break;
             }
             tokio::select! {
-                () = ctx.stop.cancelled() => break,
-                () = tokio::time::sleep(after) => {}
+                biased;
+                // It is worth the grace time, too.
+                () = ctx.stop.cancelled(), if late.is_none() => break,
                 answer = late_answer(&mut late) => return conclude(&ctx, event, answer, None, false).await,
+                () = tokio::time::sleep_until(again.unwrap_or(until)) => if again.is_none() { break },
             }
+            let span = event.trace().part(Part::Inquire { rail: rail.name() });
             let finding = match timeout(terms.deadline, rail.inquire(&event.doubt().key())).await {
                 Ok(finding) => finding,
                 Err(_) => Finding::CannotSay,
             };
-            let finding = believed(finding, event.doubt().started_at(), &terms);
+            let finding = believed(finding, ctx.outside.now(), event.doubt().started_at(), &terms);
+            end_inquiry(span, &finding);
             match event.resume(&ctx.store, finding, longest).await {
                 Ok(Opened::Doubt(still)) => event = still,
                 Ok(opened) => return opened_as(&ctx, opened).await,
@@ -170,20 +197,31 @@ pub(super) fn inquire<W: Wire, R: Rail>(
                 }
             }
         }
+        if let Some(call) = late {
+            ctx.late.keep(event.doubt(), call);
+        }
         interrupted(&ctx, event, "the rail has not said").await
     })
 }
 
 /// A rail that may have forgotten a key finds nothing under it, whatever it did: from half of the retention on its
 /// "not found" says nothing, and the payment waits for an answer or a person.
-fn believed(finding: Finding, started_at: Timestamp, terms: &Terms) -> Finding {
-    let age = Duration::try_from(Timestamp::now().duration_since(started_at)).unwrap_or_default();
+fn believed(finding: Finding, now: Timestamp, started_at: Timestamp, terms: &Terms) -> Finding {
+    let age = Duration::try_from(now.duration_since(started_at)).unwrap_or_default();
     let remembered = age <= terms.key_retention / 2;
     if finding == Finding::NotFound && !remembered { Finding::CannotSay } else { finding }
 }
 
+fn end_inquiry(span: Span, finding: &Finding) {
+    match finding {
+        Finding::Answered(answer) => end_attempt(span, answer),
+        Finding::NotFound => span.end("not_found"),
+        Finding::CannotSay => span.fail("cannot_say"),
+    }
+}
+
 /// The answer of a call that went past its deadline; for ever pending without one.
-async fn late_answer(late: &mut Option<JoinHandle<Answer>>) -> Answer {
+async fn late_answer(late: &mut Option<Late>) -> Answer {
     match late {
         Some(call) => {
             let answer = call.await.unwrap_or(Answer::Unknown);

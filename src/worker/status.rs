@@ -4,10 +4,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Drained;
 use super::context::Context;
+use super::control::Hold;
 use super::gate::{Credit, Watch};
 use crate::broker::Wire;
 use crate::rails::Rail;
@@ -29,8 +31,12 @@ pub struct LaneStatus {
     pub gate: &'static str,
     /// Why the gate is shut.
     pub gate_reason: Option<&'static str>,
+    /// Until when an operator has paused the consumer on the server.
+    pub paused_until: Option<Timestamp>,
     /// State of each breaker.
     pub breakers: Breakers,
+    /// What an operator holds the settlement breaker to.
+    pub breaker_forced: Option<Hold>,
     /// Times the settlement breaker opened.
     pub breaker_opened: u64,
     /// Probes it let through.
@@ -57,6 +63,8 @@ pub struct LaneStatus {
     pub oldest_unacked_critical: bool,
     /// The newest contract version met that this worker does not read; 0 for none.
     pub newer_contract: u32,
+    /// Events met since the lane's start whose number is on record as another message's; they wait for an operator.
+    pub foreign_events: usize,
     /// Deliveries taken.
     pub received: u64,
     /// Settled.
@@ -111,7 +119,7 @@ impl StatusHandle {
 
 impl<W: Wire, R: Rail> Look for Context<W, R> {
     fn look(&self) -> LaneStatus {
-        let (gate, gate_reason) = match self.gates.credit(std::time::Instant::now()) {
+        let (gate, gate_reason) = match self.gates.credit(tokio::time::Instant::now().into_std()) {
             Credit::Open => ("open", None),
             Credit::Permits(_) => ("probing", None),
             Credit::Shut { why, .. } => ("shut", Some(why.name())),
@@ -130,11 +138,13 @@ impl<W: Wire, R: Rail> Look for Context<W, R> {
             trouble: trouble.or_else(|| self.denied_pull()).or(denied),
             gate,
             gate_reason,
+            paused_until: facts.as_ref().and_then(|f| f.consumer.paused_until()),
             breakers: Breakers {
-                settlement: self.gates.state(Watch::Settlement).name(),
-                outcomes: self.gates.state(Watch::Outcomes).name(),
-                dead_letters: self.gates.state(Watch::DeadLetters).name(),
+                settlement: self.gates.shown(Watch::Settlement),
+                outcomes: self.gates.shown(Watch::Outcomes),
+                dead_letters: self.gates.shown(Watch::DeadLetters),
             },
+            breaker_forced: self.gates.held(),
             breaker_opened: count(&self.gates.counts.opened),
             breaker_probes: count(&self.gates.counts.probes),
             pulls_while_open: count(&self.gates.counts.pulls_while_open),
@@ -148,6 +158,7 @@ impl<W: Wire, R: Rail> Look for Context<W, R> {
             oldest_unacked_s: self.oldest_age().as_secs_f64(),
             oldest_unacked_critical: !max_age.is_zero() && self.oldest_age() >= max_age / 4,
             newer_contract: self.newer_contract.load(Ordering::Relaxed),
+            foreign_events: self.foreign.count(),
             received: count(&self.tally.received),
             settled: count(&self.tally.settled),
             rejected: count(&self.tally.rejected),

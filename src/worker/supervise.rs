@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::context::Context;
@@ -18,6 +17,9 @@ use crate::telemetry::{Flow, Link};
 const TICK: Duration = Duration::from_millis(100);
 /// Between verifications without a cause. The broker is asked at once after a reconnect or a doubt.
 const VERIFY_EVERY: Duration = Duration::from_secs(5);
+/// The same while an operator has paused the consumer, and while a pull is out for events that do not come: they may
+/// just have been paused. A pause and its end are seen this soon.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How far the worker's clock may be from the broker's.
 const SKEW_MAX_MS: i64 = 2_000;
 
@@ -28,6 +30,7 @@ pub(super) struct Supervisor<W: Wire, R> {
     failures: u32,
     next_try: Instant,
     stalls: u32,
+    stalled_at: Option<Instant>,
     paused_since: Option<(Paused, Instant)>,
     aged: bool,
 }
@@ -36,7 +39,16 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
     pub(super) fn new(ctx: Arc<Context<W, R>>) -> Self {
         ctx.gates.hold(Paused::Broker, true);
         let now = Instant::now();
-        Self { ctx, verified_at: None, failures: 0, next_try: now, stalls: 0, paused_since: None, aged: false }
+        Self {
+            ctx,
+            verified_at: None,
+            failures: 0,
+            next_try: now,
+            stalls: 0,
+            stalled_at: None,
+            paused_since: None,
+            aged: false,
+        }
     }
 
     /// Runs until the task is ended with its lane.
@@ -55,8 +67,9 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
             }
             self.look();
             tokio::select! {
+                biased;
                 _ = ticks.tick() => {}
-                _ = link.changed() => {}
+                () = link.changed() => {}
             }
         }
     }
@@ -66,7 +79,12 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
         if !self.ctx.consumer.is_verified() {
             return now >= self.next_try;
         }
-        self.verified_at.is_none_or(|at| now.duration_since(at) >= VERIFY_EVERY)
+        let ctx = &self.ctx;
+        let waits = ctx.pending.load(Ordering::Relaxed) > 0
+            && ctx.pulls_outstanding.load(Ordering::Relaxed) > 0
+            && ctx.quiet_for() >= LOOK_EVERY;
+        let every = if waits || ctx.gates.is_held(Paused::Operator) { LOOK_EVERY } else { VERIFY_EVERY };
+        self.verified_at.is_none_or(|at| now.duration_since(at) >= every)
     }
 
     async fn verify(&mut self) {
@@ -124,7 +142,7 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
 
     fn clock(&self, facts: &Facts) {
         let Some(broker) = facts.consumer.ts else { return };
-        let skew_ms = Timestamp::now().as_millisecond().saturating_sub(broker.as_millisecond());
+        let skew_ms = self.ctx.outside.now().as_millisecond().saturating_sub(broker.as_millisecond());
         let off = skew_ms.saturating_abs() > SKEW_MAX_MS;
         let was = self.ctx.gates.is_held(Paused::Clock);
         if off && !was {
@@ -139,7 +157,7 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
     /// made anew, then the connection.
     fn stalled(&mut self, facts: &Facts) {
         let ctx = &self.ctx;
-        let open = ctx.gates.credit(std::time::Instant::now()) == Credit::Open;
+        let open = ctx.gates.credit(Instant::now().into_std()) == Credit::Open;
         let terms = ctx.consumer.terms();
         let fits = terms.is_some_and(|t| ctx.slots.fit(0, t.largest) > 0);
         let room = ctx.slots.free() > 0 && fits || ctx.pulls_outstanding.load(Ordering::Relaxed) > 0;
@@ -149,6 +167,12 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
             self.stalls = 0;
             return;
         }
+        // Each remedy has its time to work before the next, stronger one.
+        let now = Instant::now();
+        if self.stalls > 0 && self.stalled_at.is_some_and(|at| now.duration_since(at) < VERIFY_EVERY) {
+            return;
+        }
+        self.stalled_at = Some(now);
         self.stalls = self.stalls.saturating_add(1);
         let pending = facts.consumer.num_pending;
         if self.stalls % 2 == 1 {
@@ -189,7 +213,7 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
         tokio::spawn(async move {
             let name = ctx.consumer.stream().clone();
             let Ok(message) = ctx.broker.message_from(name.as_str(), ">", next).await else { return };
-            let age_ms = Timestamp::now().as_millisecond().saturating_sub(message.time.as_millisecond()).max(0);
+            let age_ms = ctx.outside.now().as_millisecond().saturating_sub(message.time.as_millisecond()).max(0);
             ctx.oldest_unacked_ms.store(age_ms, Ordering::Relaxed);
             ctx.metrics.oldest_unacked.set(ctx.oldest_age().as_secs_f64());
         });
@@ -202,7 +226,7 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
         ctx.gates.hold(Paused::Parked, parked >= usize::from(ctx.lane.limits.parked));
         ctx.metrics.in_flight.set(f64::from(ctx.held()));
         ctx.metrics.pulls_outstanding.set(f64::from(ctx.pulls_outstanding.load(Ordering::Relaxed)));
-        let shut = ctx.gates.shut_by(std::time::Instant::now());
+        let shut = ctx.gates.shut_by(Instant::now().into_std());
         let now = Instant::now();
         match (shut, self.paused_since) {
             (Some(why), Some((was, since))) if why == was => {
@@ -227,6 +251,9 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
 
 /// Asks the guard aside: it may read a file, and this thread has events to see to.
 async fn guarded<W: Wire, R: Rail>(ctx: &Context<W, R>, facts: Facts) -> Result<(), String> {
+    if !ctx.guard.blocks() {
+        return ctx.guard.check(&facts.stream, &facts.consumer);
+    }
     let guard = Arc::clone(&ctx.guard);
     let checked = tokio::task::spawn_blocking(move || guard.check(&facts.stream, &facts.consumer)).await;
     checked.unwrap_or_else(|_| Err("the store guard panicked; please report it".to_owned()))

@@ -1,7 +1,7 @@
 //! What happened to an event in this process before: how often it was tried and why it waited. Kept over
 //! redeliveries, bounded, and written into the store with the event's end.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -23,6 +23,8 @@ pub(super) struct Tries {
     pub(super) waits: u32,
     /// Starts that ended in a panic.
     pub(super) starts: u32,
+    /// Whether it was told that the payment is held.
+    pub(super) told_held: bool,
     /// What `explain` will show.
     pub(super) notes: Vec<Note>,
 }
@@ -31,6 +33,23 @@ pub(super) struct Tries {
 struct Inner {
     of: HashMap<EventId, Tries>,
     order: VecDeque<EventId>,
+}
+
+/// Events met whose number is on record as another message's.
+#[derive(Default)]
+pub(super) struct Foreign(Mutex<BTreeSet<EventId>>);
+
+impl Foreign {
+    /// Notes one; whether it is the first time.
+    pub(super) fn note(&self, event: &EventId) -> bool {
+        let mut met = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        met.len() < EVENTS_MAX && met.insert(event.clone())
+    }
+
+    /// How many, up to a bound.
+    pub(super) fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
 }
 
 /// The histories of a lane's unfinished events.
@@ -67,6 +86,11 @@ impl Histories {
     /// Notes how often handling the event was started without an end.
     pub(super) fn started(&self, event: &EventId, starts: u32) {
         self.change(event, |tries| tries.starts = starts);
+    }
+
+    /// Notes that the payment was told as held.
+    pub(super) fn told_held(&self, event: &EventId) {
+        self.change(event, |tries| tries.told_held = true);
     }
 
     /// Forgets an event that has its end.

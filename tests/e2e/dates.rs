@@ -63,7 +63,7 @@ async fn a_payment_settled_after_the_day_it_was_asked_for_is_marked_late() {
         now: Arc::new(move || tomorrow),
     };
     let book = BookPolicy { unknown: Unknown::Open { overdraft: true }, declared: Default::default() };
-    let limits = WriterLimits { group: 64, claim: Duration::from_secs(60), poison_starts: 5 };
+    let limits = WriterLimits { group: 64, claim: Duration::from_secs(60), poison_starts: 5, keep: None };
     let store = Store::start(Sqlite::open(settings).unwrap(), book, limits, "late", |_| {}).unwrap();
     let worker = Worker::new(site.broker.clone(), store.clone(), config.lanes.clone());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

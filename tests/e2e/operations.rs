@@ -1,9 +1,11 @@
-//! The operations HTTP of a worker.
+//! The operations HTTP of a worker, and what provisioning makes of a broker.
 
 use std::collections::BTreeSet;
 
+use serde_json::{Value, json};
+
 use crate::load::Load;
-use crate::site::{Setup, Site};
+use crate::site::{Role, Setup, Site};
 
 const ALERTS: &str = include_str!("../../deploy/prometheus/alerts.yml");
 const RULES: &str = include_str!("../../deploy/prometheus/rules.yml");
@@ -47,8 +49,30 @@ async fn a_worker_says_how_it_is_and_a_shut_gate_is_ready_but_paused() {
     drop(lock);
     site.drained(&worker).await;
 
-    let status = site.acquit(crate::site::Role::Operator, &["status", "--json", "--at", worker.address()]).await;
+    let status = site.acquit(Role::Operator, &["status", "--json", "--at", worker.address()]).await;
     assert!(status.code == Some(0) && status.out.contains("\"lanes\""), "{status:?}");
     worker.stop().await;
     site.balances(load.then(more).expected).await;
+}
+
+#[tokio::test]
+async fn provisioning_again_changes_nothing_and_a_value_that_somebody_changed_is_found_and_put_back() {
+    let site = Site::new(Setup::default()).await;
+    let provision = ["provision", "--replicas", "1", "--ack-wait", "1s", "--json"];
+    let actions = |said: &Value| -> Vec<Value> {
+        said["steps"].as_array().unwrap().iter().map(|step| step["action"].clone()).collect()
+    };
+    let keep = vec![json!("keep"); 5];
+    let said = site.acquit(Role::Provisioner, &provision).await;
+    assert_eq!(actions(&said.json()), keep, "{said:?}");
+    let said = site.acquit(Role::Operator, &["check"]).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+
+    site.set("PAYMENTS", "max_age", json!(86_400_000_000_000_u64)).await;
+    let said = site.acquit(Role::Operator, &["check"]).await;
+    assert!(said.code == Some(1) && said.out.contains("max_age"), "{said:?}");
+    let said = site.acquit(Role::Provisioner, &provision).await;
+    assert!(said.code == Some(0) && actions(&said.json()).contains(&json!("update")), "{said:?}");
+    let said = site.acquit(Role::Provisioner, &provision).await;
+    assert_eq!(actions(&said.json()), keep, "{said:?}");
 }

@@ -37,6 +37,7 @@ pub(crate) struct Lane {
     pub(crate) trouble: Option<String>,
     pub(crate) gate: String,
     pub(crate) gate_reason: Option<String>,
+    pub(crate) paused_until: Option<String>,
     pub(crate) breakers: Breakers,
     pub(crate) breaker_opened: u64,
     pub(crate) pulls_while_open: u64,
@@ -46,6 +47,7 @@ pub(crate) struct Lane {
     pub(crate) settled: u64,
     pub(crate) dead_lettered: u64,
     pub(crate) handed_back: u64,
+    pub(crate) foreign_events: u64,
 }
 
 /// The breakers' states.
@@ -113,6 +115,11 @@ impl Worker {
         log.iter().filter(|line| line.contains(message)).find_map(|line| serde_json::from_str(line).ok())
     }
 
+    /// How often it has logged this message.
+    pub(crate) fn times_said(&self, message: &str) -> usize {
+        self.log.lock().unwrap().iter().filter(|line| line.contains(message)).count()
+    }
+
     /// How many lines it has logged.
     pub(crate) fn log_lines(&self) -> usize {
         self.log.lock().unwrap().len()
@@ -127,6 +134,16 @@ impl Worker {
     pub(crate) async fn page(&self, path: &str) -> (u16, String) {
         let answer =
             self.http.get(format!("http://{}{path}", self.ops)).send().await.expect("the operations HTTP answers");
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// Posts to the operations HTTP: its status and its text.
+    pub(crate) async fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> (u16, String) {
+        let mut request = self.http.post(format!("http://{}{path}", self.ops)).body(body.to_string());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.expect("the operations HTTP answers");
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
@@ -201,9 +218,4 @@ impl Worker {
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
-}
-
-/// Lets time go by where time is what is tested, such as a process that is stopped.
-pub(crate) async fn passes(span: Duration) {
-    tokio::time::sleep(span).await;
 }

@@ -11,10 +11,11 @@ use acquit::domain::StreamName;
 use acquit::lab::servers::{NatsOptions, NatsServer};
 use acquit::operate::publish::{Addresses, PublishOptions};
 use bytes::Bytes;
+use jiff::Timestamp;
 use rusqlite::Connection;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -233,8 +234,48 @@ impl Site {
     /// Has the killed server forget what it has delivered, as an R1 consumer may in a crash.
     pub(crate) fn forget_deliveries(&self) {
         assert_eq!(self.server.pid(), None, "a server that runs would write it anew");
-        let consumer = self.server.dir().join("jetstream/jetstream/$G/streams/PAYMENTS/obs").join(CONSUMER);
-        std::fs::remove_file(consumer.join("o.dat")).unwrap();
+        std::fs::remove_file(self.consumer_state()).unwrap();
+    }
+
+    /// Deliveries that the consumer's state on the server's disk knows of; it is written now and then only.
+    pub(crate) fn kept_deliveries(&self) -> u64 {
+        let state = std::fs::read(self.consumer_state()).unwrap_or_default();
+        // Two bytes of header, then numbers: the acknowledgement floor's pair, and what is delivered.
+        let mut numbers = state.get(2..).unwrap_or_default().split_inclusive(|byte| byte & 0x80 == 0);
+        let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |sum, byte| (sum << 7) | u64::from(byte & 0x7f));
+        numbers.nth(2).map_or(0, number)
+    }
+
+    fn consumer_state(&self) -> PathBuf {
+        self.server.dir().join("jetstream/jetstream/$G/streams/PAYMENTS/obs").join(CONSUMER).join("o.dat")
+    }
+
+    /// The killed server's streams and consumers, as they are, go to `to`.
+    pub(crate) fn keep_streams(&self, to: &Path) {
+        assert_eq!(self.server.pid(), None, "a server that runs writes to them");
+        copy_all(&self.server.dir().join("jetstream"), to);
+    }
+
+    /// Has the killed server come back with streams as they were before.
+    pub(crate) fn bring_back_streams(&self, from: &Path) {
+        assert_eq!(self.server.pid(), None, "a server that runs writes to them");
+        let streams = self.server.dir().join("jetstream");
+        std::fs::remove_dir_all(&streams).unwrap();
+        copy_all(from, &streams);
+    }
+
+    /// The server's clock, and the pulls that wait at the lane's consumer.
+    pub(crate) async fn clock_and_pulls(&self) -> (Timestamp, u64) {
+        let info = self.broker.api(&format!("CONSUMER.INFO.PAYMENTS.{CONSUMER}"), &Value::Null).await.unwrap();
+        (info["ts"].as_str().unwrap().parse().unwrap(), info["num_waiting"].as_u64().unwrap())
+    }
+
+    /// Changes one key of the consumer's configuration by hand.
+    pub(crate) async fn set_consumer(&self, key: &str, value: Value) {
+        let mut config = self.consumer().await.expect("the consumer").config;
+        config[key] = value;
+        let body = json!({ "stream_name": "PAYMENTS", "config": config, "action": "update" });
+        self.broker.api(&format!("CONSUMER.CREATE.PAYMENTS.{CONSUMER}"), &body).await.unwrap();
     }
 
     /// Publishes, and every event has its PubAck.
@@ -273,6 +314,11 @@ impl Site {
     /// Deliveries so far, repeated ones included.
     pub(crate) async fn deliveries(&self) -> u64 {
         self.consumer().await.expect("the consumer").delivered.consumer_seq
+    }
+
+    /// Whether every event has been delivered and answered.
+    pub(crate) async fn has_ended(&self) -> bool {
+        self.consumer().await.is_some_and(|info| info.num_pending == 0 && info.num_ack_pending == 0)
     }
 
     /// Waits until every event has been delivered and answered.
@@ -367,6 +413,18 @@ pub(crate) fn accounts() -> String {
 fn secrets() -> Vec<(String, String)> {
     let users = Role::ALL.map(Role::user).into_iter().chain(["sys"]);
     users.map(|u| (format!("NATS_{}_PASSWORD", u.to_uppercase()), format!("secret-{u}"))).collect()
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_all(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }
 
 /// Waits for a place among the servers that may run at once.

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use rustix::process::Signal;
 
 use crate::load::Load;
-use crate::process::{passes, wait_until};
+use crate::process::wait_until;
 use crate::site::{ACK_WAIT, Setup, Site};
 
 #[tokio::test]
@@ -57,7 +58,8 @@ async fn acknowledgements_of_deliveries_that_the_server_has_forgotten_do_not_hol
     let lock = site.lock();
     site.publish(&load).await;
     worker.until("all slots are taken", |lane| lane.in_flight == 64).await;
-    passes(ACK_WAIT / 2).await;
+    wait_until("the server keeps that on its disk", Duration::from_secs(5), async || site.kept_deliveries() == 64)
+        .await;
     site.server.kill9().unwrap();
     site.forget_deliveries();
     site.server.restart().await.unwrap();
@@ -97,7 +99,12 @@ async fn an_event_delivered_again_while_it_is_still_in_hand_settles_once() {
     site.publish(&load).await;
     worker.until("all are in hand", |lane| lane.in_flight == 24).await;
     worker.signal(Signal::STOP);
-    passes(ACK_WAIT * 2).await;
+    let (stopped_at, _) = site.clock_and_pulls().await;
+    wait_until("the server has given up waiting", Duration::from_secs(20), async || {
+        let (now, pulls) = site.clock_and_pulls().await;
+        pulls == 0 && now.duration_since(stopped_at) > SignedDuration::try_from(ACK_WAIT * 2).unwrap()
+    })
+    .await;
     worker.signal(Signal::CONT);
     worker.until("all are in hand twice", |lane| lane.in_flight == 48 && lane.received == 48).await;
     drop(lock);

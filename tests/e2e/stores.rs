@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::load::Load;
 use crate::process::Worker;
 use crate::site::{Role, Setup, Site};
@@ -78,6 +80,22 @@ async fn an_emptied_store_and_a_restored_one_are_refused_until_the_right_one_is_
     site.drained(&worker).await;
     worker.stop().await;
     site.balances(first.then(behind).then(rest).expected).await;
+}
+
+#[tokio::test]
+async fn a_filter_set_by_hand_is_left_and_named() {
+    let site = Site::new(Setup::default()).await;
+    for filter in
+        [json!(["payments.requested.book.*"]), json!(["payments.requested.book.*", "payments.requested.sct.*"])]
+    {
+        site.set_consumer("filter_subjects", filter.clone()).await;
+        let said = site.acquit(Role::Provisioner, &["provision", "--replicas", "1", "--ack-wait", "1s"]).await;
+        assert!(said.code == Some(1) && said.out.contains("REFUSED: its filter would change in place"), "{said:?}");
+        let is = site.consumer().await.unwrap().filters();
+        assert_eq!(json!(is), filter, "it is left as it is");
+    }
+    site.set_consumer("filter_subjects", json!([])).await;
+    site.provision(&[]).await;
 }
 
 #[tokio::test]

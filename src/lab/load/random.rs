@@ -2,14 +2,14 @@
 
 /// SplitMix64. Good enough to choose among names, and small enough to stay as it is.
 #[derive(Debug, Clone)]
-pub(super) struct Random(u64);
+pub(in crate::lab) struct Random(u64);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(in crate::lab) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    pub(in crate::lab) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -18,35 +18,35 @@ impl Random {
     }
 
     /// A number below `bound`; 0 where `bound` is 0.
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub(in crate::lab) fn below(&mut self, bound: u64) -> u64 {
         let wide = u128::from(self.next()).wrapping_mul(u128::from(bound)) >> 64;
         u64::try_from(wide).unwrap_or_default()
     }
 
     /// True in `percent` of 100 cases.
-    pub(super) fn chance(&mut self, percent: u64) -> bool {
+    pub(in crate::lab) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
     /// One of `from`; `None` where there is none.
-    pub(super) fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
+    pub(in crate::lab) fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
         let at = self.below(u64::try_from(from.len()).unwrap_or(u64::MAX));
         from.get(usize::try_from(at).ok()?)
     }
 
     /// One of `words`; nothing where there is none.
-    pub(super) fn word(&mut self, words: &[&'static str]) -> &'static str {
+    pub(in crate::lab) fn word(&mut self, words: &[&'static str]) -> &'static str {
         self.pick(words).copied().unwrap_or_default()
     }
 
     /// A UUID of version 4.
-    pub(super) fn uuid(&mut self) -> uuid::Uuid {
+    pub(in crate::lab) fn uuid(&mut self) -> uuid::Uuid {
         let bits = (u128::from(self.next()) << 64) | u128::from(self.next());
         uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid()
     }
 
     /// A text built as `pattern` says: `n` is a digit, `a` an upper-case letter, `c` either.
-    pub(super) fn fill(&mut self, pattern: impl Iterator<Item = char>) -> String {
+    pub(in crate::lab) fn fill(&mut self, pattern: impl Iterator<Item = char>) -> String {
         const CHARACTERS: &[char; 36] = &[
             '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F', 'G', 'H', 'I', 'J', 'K',
             'L', 'M', 'N', 'O', 'P', 'Q', 'R', 'S', 'T', 'U', 'V', 'W', 'X', 'Y', 'Z',

@@ -1,7 +1,6 @@
 //! Deletes dead letters. Each deletion is on record before it happens: the audit stream keeps who, why and the body's
 //! SHA-256; the store keeps that the event was condemned.
 
-use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 
@@ -10,7 +9,7 @@ use super::walk::{Found, Walk};
 use super::{Halted, Selection};
 use crate::broker::{ApiError, Broker, StoredMessage, Wire};
 use crate::operate::Trouble;
-use crate::operate::audit::{Action, Entry, Mandate, sha256_hex, write_once};
+use crate::operate::audit::{Action, Mandate, write_once};
 
 /// What was thrown away.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -82,24 +81,7 @@ async fn record<W: Wire>(
     letter: &Letter,
     mandate: &Mandate,
 ) -> Result<(), Trouble> {
-    let entry = Entry {
-        contract: 1,
-        action: Action::Discard,
-        who: mandate.who().to_owned(),
-        why: mandate.why().to_owned(),
-        at: Timestamp::now(),
-        dead_letter: letter.subject.clone(),
-        dead_letter_sequence: letter.sequence,
-        code: letter.code.clone(),
-        payment_id: letter.payment_id.clone(),
-        body_sha256: sha256_hex(&message.payload),
-        round: 0,
-        message_id: None,
-        subject: None,
-        stream_created_ms: None,
-        stream_last: None,
-        published_sequence: None,
-    };
+    let entry = letter.entry(Action::Discard, message, mandate);
     write_once(broker, &Action::Discard.subject(letter.token(), ""), &entry).await.map(drop)
 }
 

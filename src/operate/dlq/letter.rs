@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::broker::StoredMessage;
 use crate::domain::{EventId, OrderKey, SchemeName, StreamName};
 use crate::intake::{Contract, Decode, Decoded, Raw};
+use crate::operate::audit::{Action, Entry, Mandate, sha256_hex};
 
 /// A dead letter without its body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -95,6 +96,28 @@ impl Letter {
             payment_id,
             body_bytes: message.payload.len(),
         })
+    }
+
+    /// The record of what is about to be done with it, before anything of the deed itself is known.
+    pub(super) fn entry(&self, action: Action, message: &StoredMessage, mandate: &Mandate) -> Entry {
+        Entry {
+            contract: 1,
+            action,
+            who: mandate.who().to_owned(),
+            why: mandate.why().to_owned(),
+            at: Timestamp::now(),
+            dead_letter: self.subject.clone(),
+            dead_letter_sequence: self.sequence,
+            code: self.code.clone(),
+            payment_id: self.payment_id.clone(),
+            body_sha256: sha256_hex(&message.payload),
+            round: 0,
+            message_id: None,
+            subject: None,
+            stream_created_ms: None,
+            stream_last: None,
+            published_sequence: None,
+        }
     }
 
     /// `<stream>.<created ms>.<sequence>` of the event: the tail of every subject that has to do with this letter.

@@ -12,7 +12,7 @@ use super::walk::{Found, Walk};
 use super::{Halted, Selection};
 use crate::broker::{ApiError, Broker, PublishError, StoredMessage, Wire, WireError};
 use crate::operate::Trouble;
-use crate::operate::audit::{Action, Entry, Mandate, Written, read_last, sha256_hex, write_once};
+use crate::operate::audit::{Action, Entry, Mandate, Written, read_last, write_once};
 use crate::store::{Reader, State};
 
 /// How to redrive.
@@ -216,22 +216,12 @@ async fn intend<W: Wire>(
     let payments = broker.streams().payments.as_str();
     let stream = broker.stream_info(payments).await.map_err(|e| Trouble::of_api(broker, e))?;
     let entry = Entry {
-        contract: 1,
-        action: Action::Redrive,
-        who: mandate.who().to_owned(),
-        why: mandate.why().to_owned(),
-        at: Timestamp::now(),
-        dead_letter: letter.subject.clone(),
-        dead_letter_sequence: letter.sequence,
-        code: letter.code.clone(),
-        payment_id: letter.payment_id.clone(),
-        body_sha256: sha256_hex(&message.payload),
         round,
         message_id: Some(message_id(letter.token(), round)),
         subject: Some(letter.original_subject.clone()),
         stream_created_ms: Some(stream.created.as_millisecond()),
         stream_last: Some(stream.state.last_seq),
-        published_sequence: None,
+        ..letter.entry(Action::Redrive, message, mandate)
     };
     match write_once(broker, &Action::Redrive.subject(letter.token(), &round.to_string()), &entry).await? {
         Written::Now => Ok((entry, false)),

@@ -8,7 +8,7 @@ use super::{
 use crate::broker::{ApiError, Broker, ConsumerInfo, StreamInfo, Wire};
 use crate::domain::{EventId, PaymentId, RailRef, Reason};
 use crate::operate::Trouble;
-use crate::operate::audit::{Action, read_last};
+use crate::operate::audit::{Action, LaneEntry, read_last};
 use crate::store::{
     AttemptRecord, Ended, EventKind, EventRow, PaymentRecord, PaymentRow, Reader, State, TransferRecord,
 };
@@ -38,14 +38,19 @@ pub async fn explain<W: Wire>(
         events.push(part.part);
     }
     let mut outcomes = Vec::new();
-    for (at, scheme, key) in ends(&record) {
+    for (from, until, scheme, key) in spans(&record, Timestamp::now()) {
         let subject = format!("payments.*.{scheme}.{key}");
-        for outcome in told(broker, &subject, id, at).await? {
+        for outcome in told(broker, &subject, id, from, until).await? {
             if !outcomes.contains(&outcome) {
                 outcomes.push(outcome);
             }
         }
     }
+    let waits = matches!(standing, Standing::Open | Standing::InDoubt | Standing::Held);
+    let steered = match &record.payment {
+        Some(row) if waits => LaneEntry::newest(broker, &row.lane).await?,
+        Some(_) | None => None,
+    };
     outcomes.sort_by_key(|outcome: &OutcomePart| outcome.sequence);
     Ok(Explanation {
         payment_id: id.to_string(),
@@ -57,6 +62,7 @@ pub async fn explain<W: Wire>(
         ledger: record.transfer.map(ledger_part),
         notes: record.notes.into_iter().map(|n| NotePart { at: n.at, what: n.what, breaker: n.breaker }).collect(),
         outcomes,
+        steered,
     })
 }
 
@@ -71,6 +77,7 @@ fn unseen(id: &PaymentId) -> Explanation {
         ledger: None,
         notes: Vec::new(),
         outcomes: Vec::new(),
+        steered: None,
     }
 }
 
@@ -190,19 +197,26 @@ fn other_part(row: &EventRow) -> Known {
     Known { id: row.event.clone(), scheme: row.scheme.to_string(), part }
 }
 
-/// When and on which subject tokens outcomes may have been told: the payment's end, and each event's own.
-fn ends(record: &PaymentRecord) -> Vec<(Timestamp, String, String)> {
-    let mut ends: Vec<_> = record
+/// Between which instants and on which subject tokens outcomes may have been told: around the payment's end and each
+/// event's own; and, that it is held, from its first attempt over a rail on.
+fn spans(record: &PaymentRecord, now: Timestamp) -> Vec<(Timestamp, Timestamp, String, String)> {
+    let around = |at: Timestamp| (at.checked_sub(BEFORE).unwrap_or(at), at.checked_add(AFTER).unwrap_or(at));
+    let mut spans: Vec<_> = record
         .events
         .iter()
         .filter(|row| row.kind != EventKind::Duplicate)
-        .map(|row| (row.at, row.scheme.to_string(), row.order_key.to_string()))
+        .map(|row| (around(row.at), &row.scheme, &row.order_key))
         .take(8)
         .collect();
     if let Some(row) = &record.payment {
-        ends.extend(row.finished_at.map(|at| (at, row.scheme.to_string(), row.order_key.to_string())));
+        let began = record.attempts.first().map(|attempt| attempt.started_at);
+        let span = match (began, row.finished_at.map(around)) {
+            (Some(began), end) => Some((around(began).0, end.map_or(now, |(_, until)| until))),
+            (None, end) => end,
+        };
+        spans.extend(span.map(|span| (span, &row.scheme, &row.order_key)));
     }
-    ends
+    spans.into_iter().map(|((from, until), scheme, key)| (from, until, scheme.to_string(), key.to_string())).collect()
 }
 
 /// The stream and its consumers, asked once.
@@ -263,17 +277,17 @@ async fn dead_letter<W: Wire>(broker: &Broker<W>, event: &EventId) -> Result<Dea
     Ok(DeadLetterPart { subject, sequence, redrive: ended.or(intent), discard })
 }
 
-/// Outcome events of the payment that were stored around `at`: the place is found by halving, because sequences and
+/// Outcome events of the payment that were stored in a span: the place is found by halving, because sequences and
 /// timestamps of a stream grow together; from there only events of the same account are looked at.
 async fn told<W: Wire>(
     broker: &Broker<W>,
     subject: &str,
     id: &PaymentId,
-    at: Timestamp,
+    from: Timestamp,
+    until: Timestamp,
 ) -> Result<Vec<OutcomePart>, Trouble> {
     let stream = broker.streams().outcomes.as_str();
     let info = broker.stream_info(stream).await.map_err(|e| Trouble::of_api(broker, e))?;
-    let (from, until) = (at.checked_sub(BEFORE).unwrap_or(at), at.checked_add(AFTER).unwrap_or(at));
     let mut low = info.state.first_seq;
     let mut high = info.state.last_seq.saturating_add(1);
     while low < high {

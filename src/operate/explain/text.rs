@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::{DeadLetterPart, EventPart, Explanation, Standing};
 use crate::domain::millis;
+use crate::operate::audit::LaneEntry;
 
 impl fmt::Display for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,6 +80,13 @@ impl fmt::Display for Explanation {
                 outcome.message_id
             )
         })?;
+        if let Some(LaneEntry { action, who, why, at, lane, until, .. }) = &self.steered {
+            write!(f, "lane {lane}: last {} {} by {who}", action.token(), millis(*at))?;
+            if let Some(until) = until {
+                write!(f, ", until {}", millis(*until))?;
+            }
+            writeln!(f, ": {why}")?;
+        }
         writeln!(f, "next: {}", self.next)
     }
 }
@@ -138,6 +146,8 @@ fn dead_letter(f: &mut fmt::Formatter<'_>, letter: &DeadLetterPart) -> fmt::Resu
 mod tests {
     use jiff::Timestamp;
 
+    use crate::operate::audit::LaneAction;
+
     use super::super::{LedgerPart, NotePart, PaymentPart};
     use super::*;
 
@@ -183,6 +193,18 @@ mod tests {
             }),
             notes: vec![NotePart { at, what: "handed back: gate shut".into(), breaker: "open".into() }],
             outcomes: vec![],
+            steered: Some(LaneEntry {
+                contract: 1,
+                action: LaneAction::Pause,
+                who: "ops-1".into(),
+                why: "INC-7".into(),
+                at,
+                lane: "payments".into(),
+                stream: "PAYMENTS".into(),
+                consumer: "acquit-payments".into(),
+                until: Some(at),
+                workers: vec![],
+            }),
         };
         assert_eq!(
             life.to_string(),
@@ -193,6 +215,7 @@ mod tests {
              events\n  PAYMENTS.7.9 published 1970-01-01T00:00:00.000Z: own 1970-01-01T00:00:00.000Z, \
              still in the stream, acknowledged\n\
              life\n  1970-01-01T00:00:00.000Z handed back: gate shut (breaker open)\n\
+             lane payments: last pause 1970-01-01T00:00:00.000Z by ops-1, until 1970-01-01T00:00:00.000Z: INC-7\n\
              next: Nothing: it is final; further events with the same content are answered as duplicates.\n"
         );
     }

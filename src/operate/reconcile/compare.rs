@@ -58,7 +58,9 @@ impl Scratch {
             State::Rejected => "rejected",
         };
         self.db()
-            .prepare_cached("INSERT OR REPLACE INTO payments VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)")?
+            .prepare_cached(
+                "INSERT OR REPLACE INTO payments VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            )?
             .execute(params![
                 line.row,
                 line.payment_id.as_str(),
@@ -71,6 +73,7 @@ impl Scratch {
                 line.rail,
                 line.code.map(|code| code.as_str()),
                 line.finished_at.map(|at| at.as_millisecond()),
+                line.requested_at.as_millisecond(),
             ])?;
         Ok(())
     }
@@ -82,14 +85,17 @@ impl Scratch {
             EventKind::Duplicate => "duplicate",
             EventKind::Condemned => "condemned",
         };
-        self.db().prepare_cached("INSERT OR REPLACE INTO ends VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
-            stream,
-            signed(row.event.sequence),
-            kind,
-            row.payment_id.as_ref().map(|id| id.as_str()),
-            row.code().map(|code| code.as_str()),
-            row.at.as_millisecond(),
-        ])?;
+        self.db().prepare_cached("INSERT OR REPLACE INTO ends VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(
+            params![
+                stream,
+                signed(row.event.sequence),
+                kind,
+                row.payment_id.as_ref().map(|id| id.as_str()),
+                row.code().map(|code| code.as_str()),
+                row.at.as_millisecond(),
+                row.requested_at.as_millisecond(),
+            ],
+        )?;
         Ok(())
     }
 
@@ -127,9 +133,10 @@ pub(super) fn classify(scratch: &Scratch, live: i64, consumers: &[ConsumerInfo])
              WHERE c.stream = events.stream AND c.scheme = events.scheme), 1);
          UPDATE events SET class = coalesce(
              (SELECT CASE n.kind WHEN 'condemned' THEN 'dead_lettered' ELSE n.kind END FROM ends n \
-                 WHERE n.stream = events.stream AND n.seq = events.seq),
+                 WHERE n.stream = events.stream AND n.seq = events.seq AND n.requested_ms = events.at_ms),
              (SELECT CASE p.state WHEN 'open' THEN 'in_flight' WHEN 'held' THEN 'for_person' ELSE p.state END \
-                 FROM payments p WHERE p.stream = events.stream AND p.seq = events.seq AND p.state <> 'freed'),
+                 FROM payments p WHERE p.stream = events.stream AND p.seq = events.seq \
+                 AND p.requested_ms = events.at_ms AND p.state <> 'freed'),
              CASE WHEN acked THEN 'lost' END,
              (SELECT CASE WHEN events.seq > c.delivered THEN 'in_stream' ELSE 'in_flight' END FROM cover c \
                  WHERE c.stream = events.stream AND c.scheme = events.scheme),

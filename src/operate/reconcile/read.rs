@@ -123,7 +123,8 @@ fn event(stream: i64, message: &StoredMessage) -> EventFact {
     let decoded = decoded(message, &message.subject);
     let content = decoded.map(|d| (d.payment_id().to_string(), d.fingerprint().0, d.amount()));
     let scheme = subject_tokens(&message.subject).0.to_string();
-    EventFact { stream, seq: message.sequence, scheme, content, sha: Sha256::digest(&message.payload).into() }
+    let (sha, at_ms) = (Sha256::digest(&message.payload).into(), message.time.as_millisecond());
+    EventFact { stream, seq: message.sequence, scheme, content, sha, at_ms }
 }
 
 fn discarded(subject: &str) -> Option<EventId> {

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::domain::{EventId, Money, StreamName};
 use crate::operate::Trouble;
 
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const SQL: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -27,6 +27,7 @@ CREATE TABLE events (
     scheme TEXT NOT NULL,
     payment_id TEXT, fp BLOB, currency TEXT, minor INTEGER,  -- where they could be read
     sha BLOB NOT NULL,
+    at_ms INTEGER NOT NULL,                -- a number may be given out again: what the store knows must have its time
     class TEXT NOT NULL DEFAULT '',        -- what the store says became of it
     acked INTEGER NOT NULL DEFAULT 0,      -- 1: the broker will not deliver it again
     PRIMARY KEY (stream, seq)
@@ -51,13 +52,13 @@ CREATE TABLE discards (stream INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KE
 CREATE TABLE payments (
     row INTEGER PRIMARY KEY, payment_id TEXT NOT NULL, fp BLOB NOT NULL, state TEXT NOT NULL,
     stream INTEGER NOT NULL, seq INTEGER NOT NULL, currency TEXT NOT NULL, minor INTEGER NOT NULL,
-    rail TEXT NOT NULL, code TEXT, finished_ms INTEGER
+    rail TEXT NOT NULL, code TEXT, finished_ms INTEGER, requested_ms INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX payments_by_id ON payments (payment_id);
 CREATE INDEX payments_by_event ON payments (stream, seq);
 CREATE TABLE ends (
     stream INTEGER NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, payment_id TEXT, code TEXT,
-    at_ms INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL, requested_ms INTEGER NOT NULL,
     PRIMARY KEY (stream, seq)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX ends_by_payment ON ends (payment_id);
@@ -83,6 +84,7 @@ pub(super) struct EventFact {
     pub(super) scheme: String,
     pub(super) content: Option<(String, [u8; 32], Option<Money>)>,
     pub(super) sha: [u8; 32],
+    pub(super) at_ms: i64,
 }
 
 /// One outcome event.
@@ -183,6 +185,18 @@ impl Scratch {
         Ok((id, u64::try_from(read_to).unwrap_or(0)))
     }
 
+    /// Forgets what the streams hold no more: a store that removes old records has none of it perhaps. What they still
+    /// hold is younger than anything it removes.
+    pub(super) fn forget_gone(&self) -> Result<(), Trouble> {
+        for table in ["events", "outcomes", "letters"] {
+            self.db.execute_batch(&format!(
+                "DELETE FROM {table} WHERE NOT EXISTS (SELECT 1 FROM streams s \
+                 WHERE s.id = {table}.stream AND s.live AND {table}.seq >= s.first_seq)"
+            ))?;
+        }
+        Ok(())
+    }
+
     pub(super) fn read_to(&self, stream: i64, sequence: u64) -> Result<(), Trouble> {
         self.db.prepare_cached("UPDATE streams SET read_to = ?2 WHERE id = ?1")?.execute((stream, signed(sequence)))?;
         Ok(())
@@ -192,8 +206,8 @@ impl Scratch {
         let amount = event.content.as_ref().and_then(|(_, _, amount)| *amount);
         self.db
             .prepare_cached(
-                "INSERT OR REPLACE INTO events (stream, seq, scheme, payment_id, fp, currency, minor, sha) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                "INSERT OR REPLACE INTO events (stream, seq, scheme, payment_id, fp, currency, minor, sha, at_ms) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?
             .execute(params![
                 event.stream,
@@ -204,6 +218,7 @@ impl Scratch {
                 amount.map(|a| a.currency().code()),
                 amount.map(Money::minor),
                 event.sha.as_slice(),
+                event.at_ms,
             ])?;
         Ok(())
     }

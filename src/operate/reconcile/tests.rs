@@ -43,8 +43,8 @@ impl World {
     fn event(&self, seq: u64, id: Option<&str>, content: u8, minor: i64) {
         let content = id.map(|id| (id.to_owned(), [content; 32], euros(minor)));
         let scheme = "book".to_owned();
-        let fact =
-            EventFact { stream: self.payments, seq, scheme, content, sha: [u8::try_from(seq).expect("small"); 32] };
+        let sha = [u8::try_from(seq).expect("small"); 32];
+        let fact = EventFact { stream: self.payments, seq, scheme, content, sha, at_ms: 0 };
         self.scratch.put_event(&fact).expect("put");
     }
 
@@ -256,7 +256,7 @@ fn a_condemned_event_may_not_be_a_settled_payments_own() {
 fn events_of_a_scheme_without_a_consumer_are_named() {
     let world = World::new(9, 9);
     let content = Some(("A".to_owned(), [1; 32], None));
-    let fact = EventFact { stream: world.payments, seq: 3, scheme: "cbpr".to_owned(), content, sha: [0; 32] };
+    let fact = EventFact { stream: world.payments, seq: 3, scheme: "cbpr".to_owned(), content, sha: [0; 32], at_ms: 0 };
     world.scratch.put_event(&fact).expect("put");
     assert_eq!(world.kinds(), [(Kind::NotServed, 1)]);
 }
@@ -310,4 +310,20 @@ fn a_consumers_filters_are_matched_token_by_token() {
     ] {
         assert_eq!(matches_subject(filter, subject), yes, "{filter} {subject}");
     }
+}
+
+#[test]
+fn what_is_on_record_of_a_lost_message_says_nothing_of_the_one_that_has_its_number_now() {
+    let mut world = World::new(0, 2);
+    world.payment(1, "A", 1, State::Settled, 1, 100);
+    world.end(2, EventKind::Condemned, None, Code::FF01);
+    for seq in [1, 2] {
+        let content = Some((format!("B{seq}"), [7; 32], euros(50)));
+        let fact =
+            EventFact { stream: world.payments, seq, scheme: "book".to_owned(), content, sha: [9; 32], at_ms: 1 };
+        world.scratch.put_event(&fact).expect("put");
+    }
+    world.look(Horizons::default());
+    let events = compare::counts(&world.scratch).expect("counted");
+    assert_eq!((events.settled, events.dead_lettered, events.held.in_flight), (0, 0, 2));
 }

@@ -248,6 +248,10 @@ impl Group<'_> {
         if answered && ended == Ended::NotSent {
             slot.row.attempts = slot.row.attempts.saturating_sub(1);
         }
+        if slot.row.state == State::Held && all_conclusive(&slot.row) {
+            // The rail has said after all: there is nothing left that a person has to find out.
+            slot.row.state = State::Open;
+        }
         slot.touch();
     }
 

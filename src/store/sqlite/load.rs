@@ -237,7 +237,10 @@ pub(in crate::store) fn facts(connection: &Connection) -> Result<Facts, Fault> {
             sequence: unsigned(row.get(2)?)?,
         });
     }
-    Ok(Facts { store_id, created_at, empty, high_water })
+    let pruned_before = meta("pruned_before").optional()?;
+    let pruned_before =
+        pruned_before.map(|at| instant(at.parse().map_err(|_| Fault::Row("pruned_before"))?)).transpose()?;
+    Ok(Facts { store_id, created_at, empty, high_water, pruned_before })
 }
 
 /// Reads a row of [`PAYMENT_SELECT`]; its attempts are read apart.

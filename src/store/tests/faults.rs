@@ -5,10 +5,10 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::harness::{Expect, Home, RAIL, Wish, event, open, origin};
-use crate::domain::{Answer, NotSent, StoreId};
+use crate::domain::{Answer, Code, DeadReason, NotSent, Reason, StoreId};
 use crate::store::{
-    Backend, Changes, Concluded, OpenError, Route, Rows, Sqlite, SqliteSettings, Stand, Store, StoreLost, Trouble,
-    Wanted,
+    Backend, Changes, Concluded, NotCondemned, OpenError, Origin, Route, Rows, Sqlite, SqliteSettings, Stand, Store,
+    StoreLost, Trouble, Wanted,
 };
 
 /// What a commit is made to end like.
@@ -247,4 +247,32 @@ async fn a_stopped_store_gives_requests_back() {
 /// One small durable write: whether the store takes writes.
 async fn probe(store: &Store) -> Result<(), StoreLost> {
     store.start_of(event(9_999)).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_number_given_out_twice_gets_no_answer_of_the_message_that_had_it_before() {
+    let home = Home::new();
+    let store = home.store();
+    let reason = Reason::new(Code::AM13, "/amount/value", "too much");
+    drop(open(&store, 1, Wish::new("PAY-1", 7).refused(vec![reason]), Route::Book).await.recorded());
+    drop(store.condemn(origin(2), DeadReason::Poison { starts: 5 }, None).await.unwrap());
+    drop(open(&store, 3, Wish::new("PAY-3", 7).valid(), Route::Book).await.recorded());
+
+    let other = |sequence| {
+        let at = origin(sequence).requested_at + jiff::SignedDuration::from_millis(1);
+        Origin { requested_at: at, ..origin(sequence) }
+    };
+    for sequence in [1, 2] {
+        let opened = store.open(other(sequence), Wish::new("PAY-1", 7).valid(), Route::Book).await;
+        assert!(matches!(opened, Err((StoreLost::Foreign, ..))), "{sequence}: {opened:?}");
+        let condemned = store.condemn(other(sequence), DeadReason::Poison { starts: 5 }, None).await;
+        assert!(matches!(condemned, Err(NotCondemned::Lost(StoreLost::Foreign, _))), "{sequence}: {condemned:?}");
+    }
+    // Only a payment is on record under the third: what cannot be read is none of its business.
+    let condemned = store.condemn(other(3), DeadReason::Poison { starts: 5 }, None).await.unwrap();
+    assert_eq!(condemned.payment_id(), None);
+    assert!(matches!(
+        store.condemn(origin(3), DeadReason::Poison { starts: 5 }, None).await,
+        Err(NotCondemned::Lost(StoreLost::Foreign, _))
+    ));
 }

@@ -34,7 +34,7 @@ impl Home {
             folder: tempfile::tempdir().unwrap(),
             clock: Arc::new(AtomicI64::new(1_800_000_000_000)),
             policy: BookPolicy { unknown: Unknown::Open { overdraft: true }, declared: BTreeMap::new() },
-            limits: WriterLimits { group: 64, claim: Duration::from_secs(30), poison_starts: 3 },
+            limits: WriterLimits { group: 64, claim: Duration::from_secs(30), poison_starts: 3, keep: None },
             wal_limit_bytes: 64 << 20,
         }
     }

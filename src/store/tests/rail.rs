@@ -158,6 +158,18 @@ async fn a_blocked_payment_waits_for_a_person_and_can_still_end() {
 }
 
 #[tokio::test]
+async fn a_blocked_payment_that_its_rail_then_refuses_with_leave_is_tried_again_under_the_next_key() {
+    let home = Home::new();
+    let store = home.store();
+    let wish = Wish::new("PAY-1", 7);
+    let (_, in_hand) = intent(open(&store, 1, wish.valid(), RAIL).await).dispatch();
+    let Concluded::Held(in_hand) = conclude(&store, in_hand, Answer::Blocked).await else { panic!("not held") };
+    let leave = Finding::Answered(Answer::Rejected { code: Code::AM14, resubmit: true });
+    let (order, _) = intent(resume(&store, in_hand, leave).await).dispatch();
+    assert_eq!(order.key(), &RailKey::of(&wish.id, 1));
+}
+
+#[tokio::test]
 async fn a_live_claim_sends_others_away_and_a_stale_holder_only_tells_its_own_answer() {
     let home = Home::new();
     let store = home.store();
@@ -224,4 +236,22 @@ async fn a_payment_in_doubt_is_not_condemned_by_an_event_that_nobody_has_read() 
     let (_order, _doubt) = intent(open(&store, 1, wish.valid(), RAIL).await).dispatch();
     let condemned = store.condemn(origin(1), DeadReason::Poison { starts: 5 }, None).await;
     assert!(matches!(condemned, Err(NotCondemned::InDoubt(_))), "{condemned:?}");
+}
+
+#[tokio::test]
+async fn what_one_rail_does_not_know_is_not_sent_to_another() {
+    let home = Home::new();
+    let store = home.store();
+    let wish = Wish::new("PAY-1", 7);
+    let (_, first) = intent(open(&store, 1, wish.valid(), RAIL).await).dispatch();
+    home.pass(Duration::from_secs(11));
+    let first = doubt(resume(&store, first, Finding::NotFound).await);
+    let (_, second) = intent(resume(&store, first, Finding::NotFound).await).dispatch();
+    // The attempt to send once more never left; only the first one is in doubt.
+    assert!(matches!(conclude(&store, second, Answer::NotSent(NotSent::Pool)).await, Concluded::Released));
+    for route in [Route::Rail { name: "other", leg: 0 }, Route::Book] {
+        let left = doubt(open(&store, 1, wish.valid(), route).await);
+        assert_eq!((left.rail(), left.attempt()), ("swift", 1));
+    }
+    assert_eq!(intent(open(&store, 1, wish.valid(), RAIL).await).rail(), "swift");
 }

@@ -7,7 +7,8 @@ use tokio::sync::mpsc;
 
 use super::super::decide::{Ask, Terms, Verdict, decide};
 use super::super::rows::{AccountKey, Wanted};
-use super::super::{Backend, Route, StoreLost, Trouble};
+use super::super::{Backend, Pruned, Route, StoreLost, Trouble};
+use super::pruning::Pruning;
 use super::request::Request;
 use crate::intake::Judged;
 use crate::telemetry::step::{Step, at};
@@ -23,6 +24,8 @@ pub struct GroupDone {
     pub took: Duration,
     /// Why it was lost.
     pub lost: Option<StoreLost>,
+    /// Records removed between groups; such a report has no requests.
+    pub pruned: Pruned,
 }
 
 /// Serves until every handle is gone or one says stop.
@@ -31,11 +34,27 @@ pub(super) async fn run<B: Backend>(
     mut queue: mpsc::Receiver<Request>,
     group: usize,
     terms: Terms,
+    keep: Option<Duration>,
     seen: impl Fn(&GroupDone),
 ) {
     let mut stops = Vec::new();
     let mut waiting = Vec::with_capacity(group);
-    while queue.recv_many(&mut waiting, group).await > 0 {
+    let mut pruning = Pruning::new(keep);
+    loop {
+        let taken = tokio::select! {
+            // Before the requests: under load there is always one.
+            biased;
+            () = pruning.due() => {
+                let begun = Instant::now();
+                let pruned = pruning.page(&mut backend).await;
+                seen(&GroupDone { requests: 0, changed: pruned.rows() > 0, took: begun.elapsed(), lost: None, pruned });
+                continue;
+            }
+            taken = queue.recv_many(&mut waiting, group) => taken,
+        };
+        if taken == 0 {
+            break;
+        }
         let mut requests = Vec::with_capacity(waiting.len());
         for mut request in waiting.drain(..) {
             match request.stop() {
@@ -70,7 +89,8 @@ async fn serve<B: Backend>(backend: &mut B, mut requests: Vec<Request>, terms: &
             Err(Trouble::Lost(lost)) => (false, Some(lost.clone())),
             Err(Trouble::Content(why)) => (false, Some(StoreLost::Refused(why.clone()))),
         };
-        seen(&GroupDone { requests: group.len(), changed, took: begun.elapsed(), lost });
+        let (requests, took) = (group.len(), begun.elapsed());
+        seen(&GroupDone { requests, changed, took, lost, pruned: Pruned::default() });
         match end {
             Ok((verdicts, _)) => {
                 for (request, verdict) in group.into_iter().zip(verdicts) {

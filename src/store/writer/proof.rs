@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use super::super::decide::{Asked, InHand, Ticket};
 use super::super::rows::EventRow;
 use super::super::{Note, Origin};
-use crate::domain::{Code, EventId, LaneName, OrderKey, Outcome, Payment, PaymentId, RailKey, Reason, SchemeName};
+use crate::domain::{
+    Code, EventId, LaneName, OrderKey, Outcome, Payment, PaymentId, RailKey, Reason, References, SchemeName,
+};
 use crate::intake::{Judged, Refused, Valid};
 
 /// The durable end of a payment, or of one event that our rules refused.
@@ -321,6 +323,15 @@ impl Doubt {
     #[must_use]
     pub fn not_found(&self) -> u32 {
         self.ticket.not_found
+    }
+
+    /// The publisher's references.
+    #[must_use]
+    pub fn references(&self) -> &References {
+        match &self.known {
+            Known::Valid(valid) => &valid.payment().references,
+            Known::Refused(refused) => refused.references(),
+        }
     }
 
     /// Whether it waits for a person.

@@ -181,7 +181,7 @@ fn condemned(origin: Origin, end: Result<Verdict, StoreLost>) -> Result<Condemne
 /// An answer that the request cannot have: the rows are not those it came from, or a bug of ours.
 fn unfit(verdict: &Verdict) -> StoreLost {
     if matches!(verdict, Verdict::Foreign) {
-        StoreLost::Refused("what is on record under its id is another message's".to_owned())
+        StoreLost::Foreign
     } else {
         StoreLost::Failed("the decision does not fit".to_owned())
     }

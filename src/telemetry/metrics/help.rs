@@ -31,6 +31,9 @@ const COUNTERS: &[(&str, &str)] = &[
     ("acquit_breaker_calls_total", "Calls a breaker saw, by result; refusals count as ok."),
     ("acquit_paused_seconds_total", "Seconds without pulls, by reason."),
     ("acquit_nats_reconnects_total", "Connections to NATS after the first."),
+    ("acquit_store_pruned_rows_total", "Records older than store.keep that were removed, by table."),
+    ("acquit_spans_sent_total", "Spans that the OTLP endpoint took."),
+    ("acquit_spans_dropped_total", "Spans that were not sent, by reason."),
     ("acquit_pull_errors_total", "Pull requests that ended in an error, by reason."),
 ];
 

@@ -68,7 +68,7 @@ impl Orders {
             now: Arc::new(Timestamp::now),
         };
         let book = BookPolicy { unknown: Unknown::Refuse, declared: BTreeMap::new() };
-        let limits = WriterLimits { group: 64, claim: Duration::from_secs(60), poison_starts: 3 };
+        let limits = WriterLimits { group: 64, claim: Duration::from_secs(60), poison_starts: 3, keep: None };
         let store = Store::start(Sqlite::open(settings).unwrap(), book, limits, "test", |_| {}).unwrap();
         Self { store, sequence: AtomicUsize::new(1), _folder: folder }
     }

@@ -1,0 +1,103 @@
+//! The simulation's database connection: one transaction at a time, and an answer that may be late or lost.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::sleep;
+
+use super::db::Db;
+use super::world::{Life, World, locked};
+use crate::store::{Backend, Changes, Rows, StoreLost, Trouble, Wanted};
+
+/// The database that all workers of a history share, and the right to write to it.
+#[derive(Clone, Default)]
+pub(super) struct Shelf {
+    pub(super) db: Arc<Mutex<Db>>,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// One process's connection to it.
+pub(super) struct Memory {
+    world: Arc<World>,
+    life: Arc<Life>,
+    shelf: Shelf,
+    transaction: Option<OwnedMutexGuard<()>>,
+}
+
+fn lost(why: &str) -> Trouble {
+    Trouble::Lost(StoreLost::Failed(why.to_owned()))
+}
+
+impl Memory {
+    pub(super) fn new(world: Arc<World>, life: Arc<Life>, shelf: Shelf) -> Self {
+        Self { world, life, shelf, transaction: None }
+    }
+
+    /// As long as the database takes, which may be long.
+    async fn work(&self) {
+        let span = if self.world.fault(self.world.plan.rates.store_slow) {
+            self.world.span(200, 4_000)
+        } else {
+            self.world.span(0, 2)
+        };
+        sleep(span).await;
+    }
+
+    fn refuses(&self, changes: &Changes) -> bool {
+        let one_in = self.world.plan.refused;
+        one_in > 0 && changes.new_payments.iter().any(|row| is_refused(row.payment_id.as_str(), one_in))
+    }
+}
+
+/// Whether the database can never take this payment.
+pub(super) fn is_refused(payment: &str, one_in: u64) -> bool {
+    let sum = payment.bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    one_in > 0 && sum.is_multiple_of(one_in)
+}
+
+impl Backend for Memory {
+    async fn begin(&mut self, wanted: &Wanted) -> Result<Rows, Trouble> {
+        self.life.pass().await;
+        self.transaction = None;
+        self.transaction = Some(Arc::clone(&self.shelf.turn).lock_owned().await);
+        if self.world.fault(self.world.plan.rates.store_lost) {
+            self.transaction = None;
+            return Err(lost("begin is not answered"));
+        }
+        Ok(locked(&self.shelf.db).rows(wanted, self.world.now()))
+    }
+
+    async fn commit(&mut self, changes: Changes) -> Result<(), Trouble> {
+        self.life.pass().await;
+        self.work().await;
+        let (rate, world) = (self.world.plan.rates.store_lost, Arc::clone(&self.world));
+        let kept = self.transaction.take();
+        if kept.is_none() || world.fault(rate) {
+            world.note(0, format_args!("{}: commit lost before it was written", self.life.name));
+            return Err(lost("commit is not answered"));
+        }
+        if self.refuses(&changes) {
+            return Err(Trouble::Content("a check of the schema".to_owned()));
+        }
+        self.life.pass().await;
+        let applied = locked(&self.shelf.db).apply(changes);
+        drop(kept);
+        if let Err(why) = applied {
+            world.breach(0, format!("I2: the store was asked to write {why}"));
+            return Err(Trouble::Content(why.to_owned()));
+        }
+        // Written, and the process may end before it knows.
+        self.life.pass().await;
+        if world.fault(rate) {
+            world.note(0, format_args!("{}: the answer to a commit is lost", self.life.name));
+            return Err(lost("commit is not answered"));
+        }
+        Ok(())
+    }
+
+    async fn reset(&mut self) -> Result<(), Trouble> {
+        self.life.pass().await;
+        self.transaction = None;
+        if self.world.fault(self.world.plan.rates.store_lost) { Err(lost("no connection")) } else { Ok(()) }
+    }
+}

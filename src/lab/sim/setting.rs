@@ -1,0 +1,81 @@
+//! What a history's workers are told: the same types as configuration makes, with bounds that fit seconds.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::plan::Plan;
+use crate::broker::Streams;
+use crate::domain::{LaneName, SchemeName, StreamName};
+use crate::intake::{Rules, Scheme};
+use crate::operate::publish::Addresses;
+use crate::resilience::{Backoff, BreakerPolicy, BreakerSettings, RetryDelays, RetryPolicy};
+use crate::store::{BookPolicy, Unknown, WriterLimits};
+use crate::worker::{Lane, Limits};
+
+/// Panicking starts, and refusals by the database, after which an event leaves.
+pub(super) const POISON_STARTS: u32 = 5;
+
+/// All that a worker is told.
+pub(super) struct Setting {
+    pub(super) streams: Streams,
+    pub(super) lane: Lane,
+    pub(super) limits: WriterLimits,
+    pub(super) book: BookPolicy,
+}
+
+fn schemes() -> Vec<SchemeName> {
+    Scheme::BUILT_IN.iter().filter_map(|name| SchemeName::parse(name).ok()).collect()
+}
+
+/// Subjects and message ids of the load.
+pub(super) fn addresses() -> Addresses {
+    Addresses::new(&schemes())
+}
+
+impl Setting {
+    /// `None` only where a constant here is wrong.
+    pub(super) fn of(plan: &Plan) -> Option<Self> {
+        let stream = |name| StreamName::parse(name).ok();
+        let backoff = |from, to| Backoff::new(Duration::from_millis(from), Duration::from_millis(to)).ok();
+        let delays = RetryDelays {
+            not_sent: backoff(200, 5_000)?,
+            store_lost: backoff(100, 2_000)?,
+            elsewhere: backoff(500, 5_000)?,
+            interrupted: backoff(100, 3_000)?,
+            doubt: backoff(1_000, 10_000)?,
+        };
+        let breaker = BreakerSettings {
+            sliding_window_size: 20,
+            minimum_number_of_calls: 5,
+            slow_call_duration_threshold: Duration::from_secs(3),
+            wait_duration_in_open_state: Duration::from_millis(500),
+            exponential_max_wait_duration_in_open_state: Duration::from_secs(8),
+            ..BreakerSettings::default()
+        };
+        let limits = Limits {
+            slots: plan.slots,
+            parked: 64,
+            payload_bytes: 8 << 20,
+            grace: Duration::from_secs(12),
+            expires: Duration::from_secs(1),
+        };
+        Some(Self {
+            streams: Streams {
+                payments: stream("PAYMENTS")?,
+                outcomes: stream("OUTCOMES")?,
+                dead_letters: stream("DEAD")?,
+                audit: stream("AUDIT")?,
+            },
+            lane: Lane {
+                name: LaneName::parse("lane").ok()?,
+                consumer: "lane".to_owned(),
+                rules: Rules::new(schemes().iter().filter_map(Scheme::built_in).collect()),
+                limits,
+                retry: RetryPolicy::new(10, Duration::from_secs(86_400), delays).ok()?,
+                breaker: BreakerPolicy::new(breaker).ok()?,
+            },
+            limits: WriterLimits { group: 16, claim: plan.claim, poison_starts: POISON_STARTS, keep: None },
+            book: BookPolicy { unknown: Unknown::Open { overdraft: true }, declared: BTreeMap::new() },
+        })
+    }
+}
