@@ -49,10 +49,10 @@ use supervise::Supervisor;
 
 pub use control::{BreakerOrder, ControlHandle, Forcing, Hold};
 pub use lane::{Lane, Limits};
-#[cfg(feature = "lab")]
-pub(crate) use outside::{Outside, Source};
 #[cfg(not(feature = "lab"))]
 use outside::Outside;
+#[cfg(feature = "lab")]
+pub(crate) use outside::{Outside, Source};
 pub use status::{Breakers, LaneStatus, StatusHandle};
 
 /// Decides whether this worker may work on a consumer: a store belongs to one, and must not be behind it.
@@ -302,7 +302,14 @@ impl<R: Rail, W: Wire> Worker<R, W> {
         let lane_marker = format!("suspect-{}", lane.name);
         let publishing = BreakerPolicy::publishing();
         let rail = self.rails.of(&lane.name);
-        let gates = Gates::new(lane.name.as_str(), &lane.breaker, &publishing, limit, Arc::clone(&metrics), self.outside.clone());
+        let gates = Gates::new(
+            lane.name.as_str(),
+            &lane.breaker,
+            &publishing,
+            limit,
+            Arc::clone(&metrics),
+            self.outside.clone(),
+        );
         Context::new(Parts {
             lane,
             worker: self.name.as_str().into(),
