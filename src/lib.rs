@@ -21,7 +21,7 @@
 //! | [`telemetry`] | the closed lists of log events and metrics; nothing else logs or counts |
 //! | [`store`] | what stands, the book, group commit; the only mint of proofs |
 //! | [`broker`] | the only user of the NATS client: pulls, acknowledgements, confirmed publications |
-//! | [`rails`] | what a settlement service has to be |
+//! | [`rails`] | what a settlement service has to be; one over HTTP |
 //! | [`worker`] | the way of one event, top down; the only joins of a state with a delivery |
 //! | [`operate`] | provision, check, publish, dead letters, pauses, orders to breakers, reconcile, explain |
 //! | [`ops`] | HTTP for operators: a page, health, metrics, status, orders to breakers |
@@ -52,8 +52,7 @@
 //! - No retry inside a rail: a second sending is the worker's decision, under the same key.
 //! - No order between payments, and no exactly-once outcome events: consumers drop repeats by message id.
 //! - No creating or changing of consumers by a worker: `acquit provision` does that.
-//! - Not in this version: rails over HTTP, PostgreSQL (so one process for a store), resolving an unknown outcome
-//!   by hand.
+//! - Not in this version: PostgreSQL (so one process for a store), resolving an unknown outcome by hand.
 
 pub mod broker;
 pub mod cli;
@@ -74,6 +73,7 @@ pub use broker::{Broker, BrokerSettings, Credentials, Nats, Streams, Tls};
 pub use config::Config;
 pub use domain::{Answer, Finding, NotSent, RailKey, RailRef};
 pub use intake::{Contract, Decode, Decoded, Raw, Rules, Scheme, Unreadable};
+pub use rails::http::{Http, HttpSettings};
 pub use rails::{NoRail, Rail, Terms};
 pub use resilience::{BreakerPolicy, RetryPolicy};
 pub use store::{Backend, BookPolicy, Order, Sqlite, SqliteSettings, Store, Unknown, WriterLimits};

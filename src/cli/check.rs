@@ -9,6 +9,7 @@ use super::{Connected, Exit, Failure, Global, load, out, print_json, setup};
 use crate::broker::ApiError;
 use crate::config::Config;
 use crate::operate::check::{Finding, Weight, check, keep_findings};
+use crate::rails::http::Http;
 use crate::store::Reader;
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -51,6 +52,7 @@ pub(super) async fn run(global: &Global, args: CheckArgs) -> Result<Exit, Failur
             Failure::new(Exit::Found, format!("store {}: {e}; run `acquit provision`", config.store.path.display()))
         })?;
     let mut findings = check(&broker, &config.lanes, &facts, None).await?;
+    findings.extend(rails(&config).await);
     if let Some(keep) = config.store.keep {
         match keep_findings(&broker, keep).await {
             Ok(more) => findings.extend(more),
@@ -62,6 +64,22 @@ pub(super) async fn run(global: &Global, args: CheckArgs) -> Result<Exit, Failur
     report(global, &findings);
     let bad = findings.iter().any(|f| f.weight == Weight::Problem);
     Ok(if bad { Exit::Found } else { Exit::Done })
+}
+
+/// Whether the files of the rails can be used. Nothing is sent.
+async fn rails(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for settings in &config.rails {
+        if let Err(error) = Http::new(settings.clone()).await {
+            findings.push(Finding {
+                weight: Weight::Problem,
+                about: format!("rail {}", settings.name),
+                finding: error.to_string(),
+                remedy: "check the files that it names".to_owned(),
+            });
+        }
+    }
+    findings
 }
 
 fn print_config(global: &Global, config: &Config) {

@@ -1,5 +1,6 @@
 //! `acquit run`.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +11,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Exit, Failure, Global, load, note, setup, sqlite_settings};
 use crate::broker::{Broker, Nats};
 use crate::config::{BookSettings, Config, LogFormat, StoreSettings};
+use crate::domain::LaneName;
 use crate::operate::check::{keep_findings, shortfalls};
 use crate::operate::guard::StoreGuard;
 use crate::ops::{About, Ops, Served, Token};
+use crate::rails::http::{Http, HttpSettings};
 use crate::store::{BookPolicy, GroupDone, Sqlite, Store, Unknown, WriterLimits};
 use crate::telemetry::metrics::Process;
 use crate::telemetry::{self, Exposition, Life, Traces};
@@ -26,7 +29,7 @@ pub(super) const EXAMPLES: &str = "Examples:
 Ends on SIGTERM or SIGINT: pulls stop, what is in hand is finished within the lane's grace time, the rest is handed
 back (exit 75). A second signal ends it at once.";
 
-/// A claim's length: far above any call of the book, and for a rail far above its deadline.
+/// A claim's length where every lane settles in the book: far above any call of it.
 const CLAIM: Duration = Duration::from_secs(60);
 
 /// How long the last spans may take to be sent.
@@ -38,7 +41,7 @@ pub struct RunArgs {}
 
 /// A worker that is ready to run, with everything it needs.
 pub struct Engine {
-    worker: Worker,
+    worker: Worker<Http>,
     store: Store,
     ops: Ops,
     process: Arc<Process>,
@@ -90,6 +93,7 @@ pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engi
         Life::Shortfall { what: &what }.emit();
     }
     process.shortfall("replicas", !durability_shortfalls.is_empty());
+    let rails = rails(config).await?;
     let guard = StoreGuard::new(config.store.path.clone(), store_id, stream);
     let traces = match &config.traces {
         Some(settings) => Traces::start(settings, &name)
@@ -101,7 +105,8 @@ pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engi
         .traces(traces.clone())
         .name(&name)
         .suspect_marker(config.store.path.clone())
-        .poison_starts(config.store.poison_starts);
+        .poison_starts(config.store.poison_starts)
+        .rails(rails);
     let about = About {
         worker: name,
         pid: std::process::id(),
@@ -137,6 +142,17 @@ fn token(config: &Config) -> Result<Option<Token>, Failure> {
     }
 }
 
+/// The rail of each lane that does not settle in the book; lanes that name the same one share it.
+async fn rails(config: &Config) -> Result<Vec<(LaneName, Arc<Http>)>, Failure> {
+    let mut made: BTreeMap<&str, Arc<Http>> = BTreeMap::new();
+    for settings in config.rails.iter().filter(|rail| config.routes.values().any(|named| *named == rail.name)) {
+        let failed = |e| Failure::new(Exit::Config, format!("rail {}: {e}; check its files", settings.name));
+        made.insert(&settings.name, Arc::new(Http::new(settings.clone()).await.map_err(failed)?));
+    }
+    let over = |(lane, name): (&LaneName, &String)| Some((lane.clone(), Arc::clone(made.get(name.as_str())?)));
+    Ok(config.routes.iter().filter_map(over).collect())
+}
+
 fn log_name(path: &std::path::Path) -> String {
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     format!("{name}-wal")
@@ -165,7 +181,8 @@ fn start_store(
     process: Arc<Process>,
 ) -> Result<Store, Failure> {
     let StoreSettings { group, poison_starts, .. } = config.store;
-    let limits = WriterLimits { group, claim: CLAIM, poison_starts, keep };
+    let claim = config.rails.iter().map(HttpSettings::claim).max().unwrap_or(CLAIM);
+    let limits = WriterLimits { group, claim, poison_starts, keep };
     let seen = move |done: &GroupDone| {
         if done.requests > 0 {
             process.group(u32::try_from(done.requests).unwrap_or(u32::MAX), done.took);

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::{Exit, Failure, Global, load, out, print_json};
+use crate::rails::http::plain_client;
 
 pub(super) const EXAMPLES: &str = "Examples:
   acquit status                          the worker at ops.listen of this configuration
@@ -28,7 +29,7 @@ pub(super) async fn run(global: &Global, args: StatusArgs) -> Result<Exit, Failu
     let unreachable = |e: reqwest::Error| {
         Failure::new(Exit::Unavailable, format!("no worker answers at {at}: {e}; check --at or ops.listen"))
     };
-    let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).no_proxy().build().map_err(unreachable)?;
+    let client = plain_client(Duration::from_secs(5)).map_err(|e| Failure::new(Exit::Bug, e.to_string()))?;
     let answer = client.get(format!("http://{at}/status")).send().await.map_err(unreachable)?;
     let status: Value = answer.json().await.map_err(unreachable)?;
     if global.json {

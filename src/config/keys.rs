@@ -47,7 +47,7 @@ const GIB: u64 = 1 << 30;
 use Form::{Factor, File, Flag, OneOf, Path, Size, Span, Text, Texts, Whole};
 
 /// All sections, in the order in which they are shown.
-pub(super) static SECTIONS: [Section; 9] = [BROKER, STORE, BOOK, ACCOUNT, LANE, SCHEME, OPS, LOG, TELEMETRY];
+pub(super) static SECTIONS: [Section; 10] = [BROKER, STORE, BOOK, ACCOUNT, LANE, RAIL, SCHEME, OPS, LOG, TELEMETRY];
 
 const BROKER: Section = Section {
     name: "broker",
@@ -133,7 +133,7 @@ const LANE: Section = Section {
         key("name", Text, "", "its name in metrics and outcomes; A-Z, a-z, 0-9, '_' and '-'"),
         key("consumer", Text, "", "its durable consumer; left out: acquit-<name>"),
         key("schemes", Texts, "book,sct,sct-inst,cbpr", "the schemes it serves; no other lane serves them"),
-        key("route", Text, "book", "where its payments are settled"),
+        key("route", Text, "book", "where its payments are settled: book, or the name of a [[rail]]"),
         key("slots", Whole(1, 4_096), "512", "events held at once"),
         key("parked", Whole(1, 65_535), "256", "events waiting for a later try before the lane pauses"),
         key("payload_bytes", Size(80 * KIB, GIB), "16MiB", "payload held at once"),
@@ -167,6 +167,54 @@ const LANE: Section = Section {
         key("breaker.exponential_max_wait_duration_in_open_state", Span(MS, HOUR), "1m", "the longest it stays open"),
         key("breaker.randomized_wait_factor", Factor(0.9), "0.2", "jitter of the open time, as a part of it each way"),
         key("breaker.permitted_number_of_calls_in_half_open_state", Whole(1, 1_000), "3", "probes after the open time"),
+    ],
+};
+
+const RAIL: Section = Section {
+    name: "rail",
+    repeated: true,
+    doc: "A payment service over HTTP: POST with an idempotency key, GET to ask what became of it.",
+    keys: &[
+        key("name", Text, "", "what lanes name as their route; kept with every attempt"),
+        key("url", Text, "", "where payments are posted to; https, without user, password or query"),
+        key("inquiry_url", Text, "", "where it is asked about a payment; has {key} in its path or query"),
+        key("plaintext", Flag, "false", "allow http to another machine: what pays is then read on the way"),
+        key("body_file", File, "", "a JSON template of the body; left out: the payment as contract v1 has it"),
+        key("key_header", Text, "Idempotency-Key", "the header that carries the key"),
+        secret("headers", Texts, "other headers, each from a file: \"X-Tenant=/run/secrets/tenant\""),
+        secret("token_file", File, "a file with a bearer token; read again when it changes"),
+        key("ca_file", File, "", "certificates of the authorities that may vouch for it (PEM); left out: the system's"),
+        key("client_cert_file", File, "", "this client's certificate (PEM), together with client_key_file"),
+        secret("client_key_file", File, "the key of this client's certificate (PEM)"),
+        key("deadline", Span(100 * MS, 5 * MINUTE), "10s", "how long a call is waited for; unknown after that"),
+        key("connect_timeout", Span(10 * MS, MINUTE), "2s", "how long a connection may take"),
+        key("longest_execution", Span(MS, 30 * DAY), "5m", "the longest that a payment may take effect after its call"),
+        key("key_retention", Span(SECOND, 3_650 * DAY), "24h", "how long it remembers a key"),
+        key("connections", Whole(1, 4_096), "512", "submissions under way at once; not less than its lanes' slots"),
+        key("inquiries", Whole(1, 512), "16", "inquiries under way at once"),
+        key("status", Text, "/status", "JSON pointer to the status word of a reply"),
+        key("reference", Text, "", "JSON pointer to its reference; left out: the key"),
+        key("reason", Text, "", "JSON pointer to the reason code of a refusal"),
+        key("settled", Texts, "ACSC,ACCC", "status words: done"),
+        key(
+            "in_progress",
+            Texts,
+            "RCVD,ACTC,ACCP,ACFC,ACSP,ACPD,ACWC,ACWP,PDNG,PATC",
+            "status words: taken, not final",
+        ),
+        key("rejected", Texts, "RJCT,CANC", "status words: refused"),
+        key("resubmit", Texts, "", "status words: refused, a new attempt under a new key is allowed"),
+        key("blocked", Texts, "BLCK", "status words: neither credited nor returned, a person decides"),
+        key("not_found", Texts, "", "status words: the key is not known; a bare 404 says nothing"),
+        key(
+            "resubmit_reasons",
+            Texts,
+            "AB01,AB02,AB03,AB04,AB05,AB06,AB07,AB08,AB09,AB10,AG10,AG11,ED05,ED06,FF10,TM01",
+            "its reason codes that allow a new attempt",
+        ),
+        key("codes", Texts, "", "its reason codes as ours: \"insufficient_funds=AM04\"; ours need no line"),
+        key("default_code", Text, "MS03", "the code of a refusal for any other reason"),
+        key("not_processed", Texts, "", "HTTP statuses that by its contract mean not processed, such as 503"),
     ],
 };
 
@@ -234,7 +282,9 @@ pub(super) fn is_known(key: &str) -> bool {
         match (section.repeated, rest.split_once('.')) {
             (false, _) => section.keys.iter().any(|known| known.name == rest),
             (true, Some((_, own))) => {
-                name == LANE.name && own != "name" && section.keys.iter().any(|known| known.name == own)
+                [LANE.name, RAIL.name].contains(&name)
+                    && own != "name"
+                    && section.keys.iter().any(|known| known.name == own)
             }
             (true, None) => false,
         }
@@ -276,14 +326,18 @@ mod tests {
             "iban",
             "other_id",
             "other_scheme",
+            "headers",
+            "token_file",
+            "client_key_file",
             "control_token_file",
         ];
         assert_eq!(hidden, expected);
     }
 
     #[test]
-    fn only_lanes_among_repeated_tables_are_reached_from_outside() {
+    fn only_lanes_and_rails_among_repeated_tables_are_reached_from_outside() {
         assert!(is_known("store.path") && is_known("lane.instant.retry.attempts"));
+        assert!(is_known("rail.bank.url") && !is_known("rail.bank.name"));
         assert!(!is_known("lane.slots") && !is_known("scheme.x.maximum") && !is_known("lane.instant.name"));
     }
 }

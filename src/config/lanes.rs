@@ -10,6 +10,7 @@ use crate::worker::{Lane, Limits};
 
 use super::forms::Given;
 use super::problem::{Origin, Problem};
+use super::rails::{self, Rail};
 use super::raw::{Instance, Written, variable};
 use super::read::Table;
 
@@ -25,10 +26,34 @@ pub(super) fn default_instance() -> Instance {
 /// The book settles inside the store's own transaction: no call is under way when it is asked to stop.
 const BOOK_DEADLINE: Duration = Duration::ZERO;
 
-/// The lanes, or their problems. `schemes` are those that configuration defines.
-pub(super) fn lanes(tables: &[Table], schemes: &[Scheme], problems: &mut Vec<Problem>) -> Vec<Lane> {
+/// The lanes and which rail each settles over, or their problems. `schemes` are those that configuration defines.
+pub(super) fn lanes(
+    tables: &[Table],
+    schemes: &[Scheme],
+    rails: &[Rail],
+    problems: &mut Vec<Problem>,
+) -> (Vec<Lane>, BTreeMap<LaneName, String>) {
     let mut taken = Taken::default();
-    tables.iter().filter_map(|table| lane(table, schemes, &mut taken, problems)).collect()
+    let mut lanes = Vec::with_capacity(tables.len());
+    let mut routes = BTreeMap::new();
+    for table in tables {
+        let rail = route(table, rails, problems);
+        let Some(lane) = lane(table, schemes, rail, &mut taken, problems) else { continue };
+        routes.extend(rail.map(|rail| (lane.name.clone(), rail.name.clone())));
+        lanes.push(lane);
+    }
+    (lanes, routes)
+}
+
+/// The rail that a lane names; none for the book, and for a name that no rail has.
+fn route<'a>(table: &Table, rails: &'a [Rail], problems: &mut Vec<Problem>) -> Option<&'a Rail> {
+    let named = table.text("route").filter(|route| *route != rails::BOOK)?;
+    let rail = rails.iter().find(|rail| rail.name == named);
+    if rail.is_none() {
+        let rule = "must be \"book\" or the name of a [[rail]]";
+        problems.push(table.problem("route", rule, "correct the name or define the rail"));
+    }
+    rail
 }
 
 /// What lanes already have, by what it is, with the lane that has it.
@@ -39,14 +64,16 @@ struct Taken {
     schemes: BTreeMap<String, String>,
 }
 
-fn lane(table: &Table, schemes: &[Scheme], taken: &mut Taken, problems: &mut Vec<Problem>) -> Option<Lane> {
+fn lane(
+    table: &Table,
+    schemes: &[Scheme],
+    rail: Option<&Rail>,
+    taken: &mut Taken,
+    problems: &mut Vec<Problem>,
+) -> Option<Lane> {
     let name = name(table, taken, problems);
     let consumer = consumer(table, name.as_ref(), taken, problems);
     let served = served(table, schemes, taken, problems);
-    if table.text("route") != Some("book") {
-        let rule = "must be \"book\": rails over HTTP are not in this version";
-        problems.push(table.problem("route", rule, "take it out, or run a worker that knows the rail"));
-    }
     let limits = Limits {
         slots: table.whole("slots"),
         parked: table.whole("parked"),
@@ -54,7 +81,7 @@ fn lane(table: &Table, schemes: &[Scheme], taken: &mut Taken, problems: &mut Vec
         grace: table.span("grace"),
         expires: table.span("expires"),
     };
-    let bad = limits.check(BOOK_DEADLINE);
+    let bad = limits.check(rail.map_or(BOOK_DEADLINE, |rail| rail.deadline));
     report(table, "", bad, problems);
     let retry = retry(table, problems);
     let breaker = BreakerPolicy::new(breaker(table)).map_err(|bad| report(table, "breaker.", bad, problems)).ok();
@@ -64,7 +91,7 @@ fn lane(table: &Table, schemes: &[Scheme], taken: &mut Taken, problems: &mut Vec
 
 /// Adds what a constructor found, unless a key of the same table has no value at all: that is a problem already, and
 /// what follows from it would only confuse.
-fn report(table: &Table, prefix: &str, bad: Vec<BadSetting>, problems: &mut Vec<Problem>) {
+pub(super) fn report(table: &Table, prefix: &str, bad: Vec<BadSetting>, problems: &mut Vec<Problem>) {
     if table.is_incomplete(prefix) {
         return;
     }

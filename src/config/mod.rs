@@ -11,6 +11,7 @@ mod keys;
 mod lanes;
 mod print;
 mod problem;
+mod rails;
 mod raw;
 mod read;
 mod schemes;
@@ -19,7 +20,9 @@ mod sections;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::domain::LaneName;
 use crate::intake::Scheme;
+use crate::rails::http::HttpSettings;
 use crate::telemetry::TraceSettings;
 use crate::worker::Lane;
 
@@ -60,6 +63,10 @@ pub struct Config {
     pub book: BookSettings,
     /// At least one; names, consumers and schemes are disjoint.
     pub lanes: Vec<Lane>,
+    /// The rails over HTTP.
+    pub rails: Vec<HttpSettings>,
+    /// The rail of each lane that does not settle in the book.
+    pub routes: BTreeMap<LaneName, String>,
     /// The HTTP side.
     pub ops: OpsSettings,
     /// The log.
@@ -112,12 +119,15 @@ impl Config {
         let store = sections::store(one("store")?, problems);
         let book = sections::book(one("book")?, all("account"), problems);
         let schemes: Vec<Scheme> = schemes::schemes(all("scheme"), problems);
-        let lanes = lanes::lanes(all("lane"), &schemes, problems);
+        let rails = rails::rails(all("rail"), problems);
+        let (lanes, routes) = lanes::lanes(all("lane"), &schemes, &rails, problems);
+        rails::connections(all("rail"), &lanes, &routes, problems);
+        let rails: Option<Vec<HttpSettings>> = rails.into_iter().map(|rail| rail.settings).collect();
         let ops = sections::ops(one("ops")?, problems);
         let log = sections::log(one("log")?);
         let traces = sections::telemetry(one("telemetry")?, problems);
         show_consumers(&lanes, &mut printed);
-        Some(Self { broker: broker?, store, book, lanes, ops: ops?, log, traces, printed })
+        Some(Self { broker: broker?, store, book, lanes, rails: rails?, routes, ops: ops?, log, traces, printed })
     }
 }
 
@@ -175,5 +185,7 @@ fn read_section(
     tables
 }
 
+#[cfg(test)]
+mod rail_tests;
 #[cfg(test)]
 mod tests;

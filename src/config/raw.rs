@@ -187,7 +187,7 @@ impl Outside {
             problems.push(Problem {
                 key,
                 origin: written.origin,
-                rule: "names a lane, scheme or account that does not exist".to_owned(),
+                rule: "names a lane, rail, scheme or account that does not exist".to_owned(),
                 remedy: "declare it in the file first".to_owned(),
             });
         }

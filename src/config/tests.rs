@@ -7,7 +7,7 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 /// Loads `text` as a file of a folder of its own; what is shown names the file without the folder.
-fn load(text: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config, String> {
+pub(super) fn load(text: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config, String> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("acquit.toml");
     fs::write(&file, text).unwrap();
@@ -15,7 +15,7 @@ fn load(text: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Conf
     Config::load(sources).map_err(|errors| errors.to_string().replace(&format!("{}/", folder.path().display()), ""))
 }
 
-fn refused(text: &str) -> String {
+pub(super) fn refused(text: &str) -> String {
     load(text, &[], &[]).unwrap_err()
 }
 
@@ -66,7 +66,7 @@ broker.ping_interval (acquit.toml:4): must be a duration from 5s to 10s; write i
 store.group (acquit.toml:7): must be a whole number from 1 to 4096; write it in digits, without quotes in the file
 store.wal_limit (acquit.toml:8): must be a size from 1MiB to 64GiB; write it in bytes or with a unit, such as \"64KiB\" or \"256MiB\"
 lane.instant.schemes (acquit.toml:12): must name built-in schemes (book, sct, sct-inst, cbpr) or a [[scheme]] of the file; correct the name or define the scheme
-lane.instant.route (acquit.toml:13): must be \"book\": rails over HTTP are not in this version; take it out, or run a worker that knows the rail
+lane.instant.route (acquit.toml:13): must be \"book\" or the name of a [[rail]]; correct the name or define the rail
 lane.instant.grace (acquit.toml:14): must be at least expires, the rail's deadline (0s for the book) and 5s; change this value or the one it depends on
 lane.instant.breaker.minimum_number_of_calls (acquit.toml:16): must not be above sliding_window_size in a window by count; change this value or the one it depends on
 ops.listen (acquit.toml:19): must be an IP address and a port; write \"127.0.0.1:9464\" or \"[::1]:9464\" for instance";
@@ -98,7 +98,7 @@ fn unknown_variables_and_flags_are_refused_and_those_of_kubernetes_are_not() {
     let told = load("", &env, &[("store.pth", "x"), ("lane.other.slots", "1")]).unwrap_err();
     let expected = "\
 store.pth (command line): is no key of this version; did you mean store.path?
-lane.other.slots (command line): names a lane, scheme or account that does not exist; declare it in the file first
+lane.other.slots (command line): names a lane, rail, scheme or account that does not exist; declare it in the file first
 store.paht (ACQUIT_STORE_PAHT): is no key of this version; did you mean store.path?";
     assert_eq!(told, expected);
 }

@@ -42,9 +42,14 @@ macro_rules! codes {
 
 codes! {
     AB11 "the deadline passed before the payment was submitted",
+    AC01 "account number incorrect",
     AC02 "debtor account invalid",
     AC03 "creditor account invalid",
+    AC04 "account closed",
+    AC06 "account blocked",
+    AG01 "transaction not allowed on this account",
     AM01 "amount is zero",
+    AM02 "amount above what the rail allows",
     AM03 "currency not allowed here",
     AM04 "insufficient funds",
     AM05 "duplicate identity with other content",
@@ -74,6 +79,8 @@ codes! {
     FF07 "purpose invalid",
     FF08 "end-to-end identification invalid",
     FF10 "technical fault while processing",
+    MS02 "refused by a customer, reason not given",
+    MS03 "refused by an agent, reason not given",
     RC01 "agent identification invalid",
     RR04 "regulatory reason",
     RR07 "remittance information invalid",

@@ -15,6 +15,7 @@ use super::print;
 use super::stage::Stage;
 use crate::cli::{Exit, Failure, Global, print_json};
 use crate::operate::publish::{from_memory, publish};
+use crate::rails::http::plain_client;
 
 pub(super) const EXAMPLES: &str = "Examples:
   acquit bench                          200,000 payments of 512 bytes
@@ -132,8 +133,7 @@ impl Seen {
 
 /// Looks at the worker until `target` payments are settled.
 async fn follow(port: u16, target: u64) -> Result<Seen, Failure> {
-    let client = reqwest::Client::builder().timeout(Duration::from_secs(2)).no_proxy().build();
-    let client = client.map_err(|e| Failure::new(Exit::Bug, e.to_string()))?;
+    let client = plain_client(Duration::from_secs(2)).map_err(|e| Failure::new(Exit::Bug, e.to_string()))?;
     let url = format!("http://127.0.0.1:{port}/status");
     let began = Instant::now();
     let mut seen = Seen { settled: 0, seconds: 0.0, first_pull_ms: 0, rss: Vec::new() };

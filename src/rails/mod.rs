@@ -3,6 +3,7 @@
 #[cfg(acquit_cheats)]
 #[path = "../../tests/cheats/rails.rs"]
 mod cheats;
+pub mod http;
 
 use std::future::Future;
 use std::time::Duration;

@@ -22,6 +22,7 @@ mod status;
 mod supervise;
 mod tries;
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::{Broker, ConsumerInfo, Nats, StreamInfo, Wire};
+use crate::domain::LaneName;
 use crate::intake::{Contract, Decode};
 use crate::rails::{NoRail, Rail};
 use crate::resilience::BreakerPolicy;
@@ -97,13 +99,33 @@ pub struct Drained {
     pub returned_at_stop: u64,
 }
 
+/// Where the lanes settle.
+enum Rails<R> {
+    /// All in the book.
+    Book,
+    /// All over one rail.
+    One(Arc<R>),
+    /// Each over its own; a lane that is not named settles in the book.
+    Each(HashMap<LaneName, Arc<R>>),
+}
+
+impl<R> Rails<R> {
+    fn of(&self, lane: &LaneName) -> Option<Arc<R>> {
+        match self {
+            Self::Book => None,
+            Self::One(rail) => Some(Arc::clone(rail)),
+            Self::Each(rails) => rails.get(lane).cloned(),
+        }
+    }
+}
+
 /// A worker: lanes over one broker connection and one store.
 pub struct Worker<R: Rail = NoRail, W: Wire = Nats> {
     broker: Broker<W>,
     store: Store,
     lanes: Vec<Lane>,
     decode: Arc<dyn Decode>,
-    rail: Option<Arc<R>>,
+    rails: Rails<R>,
     guard: Arc<dyn Guard>,
     name: String,
     poison_starts: u32,
@@ -123,7 +145,7 @@ impl<W: Wire> Worker<NoRail, W> {
             store,
             lanes,
             decode: Arc::new(Contract),
-            rail: None,
+            rails: Rails::Book,
             guard: Arc::new(NoGuard),
             name: "acquit".to_owned(),
             poison_starts: 5,
@@ -140,12 +162,22 @@ impl<R: Rail, W: Wire> Worker<R, W> {
     /// Settles over a rail instead of the book.
     #[must_use]
     pub fn rail<T: Rail>(self, rail: T) -> Worker<T, W> {
+        self.over(Rails::One(Arc::new(rail)))
+    }
+
+    /// Settles each lane over the rail that is named for it, and in the book where none is. Lanes may share one.
+    #[must_use]
+    pub fn rails<T: Rail>(self, rails: impl IntoIterator<Item = (LaneName, Arc<T>)>) -> Worker<T, W> {
+        self.over(Rails::Each(rails.into_iter().collect()))
+    }
+
+    fn over<T: Rail>(self, rails: Rails<T>) -> Worker<T, W> {
         Worker {
             broker: self.broker,
             store: self.store,
             lanes: self.lanes,
             decode: self.decode,
-            rail: Some(Arc::new(rail)),
+            rails,
             guard: self.guard,
             name: self.name,
             poison_starts: self.poison_starts,
@@ -269,6 +301,7 @@ impl<R: Rail, W: Wire> Worker<R, W> {
         let limit = NonZeroU32::new(u32::from(lane.limits.slots)).unwrap_or(NonZeroU32::MIN);
         let lane_marker = format!("suspect-{}", lane.name);
         let publishing = BreakerPolicy::publishing();
+        let rail = self.rails.of(&lane.name);
         let gates = Gates::new(
             lane.name.as_str(),
             &lane.breaker,
@@ -282,7 +315,7 @@ impl<R: Rail, W: Wire> Worker<R, W> {
             worker: self.name.as_str().into(),
             broker: self.broker.clone(),
             store: self.store.clone(),
-            rail: self.rail.clone(),
+            rail,
             decode: Arc::clone(&self.decode),
             guard: Arc::clone(&self.guard),
             gates,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::{Instant, timeout};
 
 use super::context::Context;
@@ -15,7 +16,7 @@ use super::late::Call as Late;
 use super::process::{condemn, decide, foreign, hand_back, interrupted, opened_as, pass};
 use crate::broker::Wire;
 use crate::domain::{Answer, Finding, NotSent};
-use crate::rails::Rail;
+use crate::rails::{Rail, Terms};
 use crate::resilience::Call;
 use crate::store::{Doubt, Intent, StoreLost};
 use crate::telemetry::Flow;
@@ -185,6 +186,7 @@ pub(super) fn inquire<W: Wire, R: Rail>(
                 Ok(finding) => finding,
                 Err(_) => Finding::CannotSay,
             };
+            let finding = believed(finding, ctx.outside.now(), event.doubt().started_at(), &terms);
             end_inquiry(span, &finding);
             match event.resume(&ctx.store, finding, longest).await {
                 Ok(Opened::Doubt(still)) => event = still,
@@ -200,6 +202,14 @@ pub(super) fn inquire<W: Wire, R: Rail>(
         }
         interrupted(&ctx, event, "the rail has not said").await
     })
+}
+
+/// A rail that may have forgotten a key finds nothing under it, whatever it did: from half of the retention on its
+/// "not found" says nothing, and the payment waits for an answer or a person.
+fn believed(finding: Finding, now: Timestamp, started_at: Timestamp, terms: &Terms) -> Finding {
+    let age = Duration::try_from(now.duration_since(started_at)).unwrap_or_default();
+    let remembered = age <= terms.key_retention / 2;
+    if finding == Finding::NotFound && !remembered { Finding::CannotSay } else { finding }
 }
 
 fn end_inquiry(span: Span, finding: &Finding) {

@@ -15,6 +15,7 @@ mod dates;
 mod dead_letters;
 mod guards;
 mod held;
+mod http_rail;
 mod kills;
 mod load;
 mod operations;

@@ -84,7 +84,7 @@ impl Worker {
                 kept.lock().unwrap().push(line);
             }
         });
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build().unwrap();
+        let http = acquit::rails::http::plain_client(Duration::from_secs(5)).unwrap();
         let mut worker = Self { child, log, ops: String::new(), http };
         let mut address = None;
         wait_until("the operations HTTP listens", Duration::from_secs(20), async || {

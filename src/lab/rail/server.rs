@@ -1,0 +1,257 @@
+//! The stand-in's HTTP: what the script says, around what the ledger does.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use actix_web::dev::{Extensions, ServerHandle};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{AUTHORIZATION, RETRY_AFTER};
+use actix_web::{App, HttpRequest, HttpResponse, HttpResponseBuilder, HttpServer, web};
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::ledger::{Ledger, Standing, Sums, Taken};
+use super::script::{Behaviour, Kind, Script};
+
+/// A hang ends by itself some day.
+const HANG: Duration = Duration::from_secs(3_600);
+
+struct Shared {
+    ledger: Ledger,
+    script: RwLock<Arc<Script>>,
+    began: Mutex<Instant>,
+    /// POSTs and inquiries by key in this process.
+    counts: Mutex<HashMap<String, [u32; 2]>>,
+}
+
+/// A running stand-in.
+pub struct ScriptedRail {
+    address: SocketAddr,
+    handle: ServerHandle,
+    shared: Arc<Shared>,
+}
+
+/// The connection of a request, to be closed under it.
+struct Line(TcpStream);
+
+impl ScriptedRail {
+    /// Listens and answers until it is stopped.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub fn start(listen: SocketAddr, script: Script, ledger: Ledger) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            ledger,
+            script: RwLock::new(Arc::new(script)),
+            began: Mutex::new(Instant::now()),
+            counts: Mutex::default(),
+        });
+        let data = web::Data::from(Arc::clone(&shared));
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(data.clone())
+                .route("/payments", web::post().to(post))
+                .route("/payments/{key}", web::get().to(inquire))
+                .route("/ledger", web::get().to(sums))
+        })
+        .on_connect(keep_line)
+        .keep_alive(Duration::from_secs(30))
+        .client_request_timeout(Duration::from_secs(30))
+        .workers(1)
+        .disable_signals()
+        .shutdown_timeout(0)
+        .bind(listen)?;
+        let address = server.addrs().first().copied().unwrap_or(listen);
+        let server = server.run();
+        let handle = server.handle();
+        tokio::spawn(server);
+        Ok(Self { address, handle, shared })
+    }
+
+    /// Where it listens; tells the port where 0 was asked for.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Behaves by another script from now on, whose times begin now.
+    pub fn play(&self, script: Script) {
+        *self.shared.script.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(script);
+        *self.shared.began.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// POSTs that have come in this process, by key.
+    #[must_use]
+    pub fn posts(&self) -> HashMap<String, u32> {
+        let counts = self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.iter().map(|(key, [posts, _])| (key.clone(), *posts)).filter(|(_, posts)| *posts > 0).collect()
+    }
+
+    /// The ledger in numbers.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn sums(&self) -> rusqlite::Result<Sums> {
+        self.shared.ledger.sums(Timestamp::now().as_millisecond())
+    }
+
+    /// Ends at once: what is under way gets no reply.
+    pub async fn stop(self) {
+        self.handle.stop(false).await;
+    }
+}
+
+fn keep_line(connection: &dyn Any, data: &mut Extensions) {
+    if let Some(stream) = connection.downcast_ref::<tokio::net::TcpStream>()
+        && let Ok(copy) = stream.as_fd().try_clone_to_owned()
+    {
+        data.insert(Arc::new(Line(TcpStream::from(copy))));
+    }
+}
+
+impl Shared {
+    fn count(&self, key: &str, which: usize) -> u32 {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = counts.entry(key.to_owned()).or_default();
+        let Some(count) = counts.get_mut(which) else { return 0 };
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    fn script(&self) -> (Arc<Script>, Duration) {
+        let since = self.began.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        (Arc::clone(&self.script.read().unwrap_or_else(PoisonError::into_inner)), since)
+    }
+}
+
+fn is_let_in(script: &Script, request: &HttpRequest) -> bool {
+    let Some(path) = &script.token_file else { return true };
+    let Ok(token) = std::fs::read_to_string(path) else { return false };
+    let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    given == Some(format!("Bearer {}", token.trim()).as_str())
+}
+
+async fn post(shared: web::Data<Shared>, request: HttpRequest, body: web::Bytes) -> HttpResponse {
+    let (script, since) = shared.script();
+    if !is_let_in(&script, &request) {
+        return HttpResponse::Unauthorized().json(json!({ "error": "token" }));
+    }
+    let key = request.headers().get("idempotency-key").and_then(|key| key.to_str().ok()).filter(|key| !key.is_empty());
+    let Some(key) = key else { return HttpResponse::BadRequest().json(json!({ "error": "no Idempotency-Key" })) };
+    let nth = shared.count(key, 0);
+    tokio::time::sleep(script.latency(key, nth)).await;
+    let behaviour = script.behaviour(key, nth, false, since);
+    if let Some(reply) = before(behaviour, &request).await {
+        return reply;
+    }
+    let now = Timestamp::now().as_millisecond();
+    let reply = match shared.ledger.take(key, &body, &taken(behaviour, now), script.idempotent, now) {
+        Ok(Some(Standing { stored_status: Some(status), .. })) => refusal(status),
+        Ok(Some(standing)) => say(key, &standing),
+        Ok(None) => HttpResponse::UnprocessableEntity().json(json!({ "error": "key used with another body" })),
+        Err(_) => HttpResponse::ServiceUnavailable().json(json!({ "error": "the ledger did not take it" })),
+    };
+    let done = |kind| behaviour.is_some_and(|behaviour| behaviour.kind == kind);
+    if done(Kind::HangAfter) {
+        return hang().await;
+    }
+    if done(Kind::LoseReply) {
+        return close(&request);
+    }
+    if done(Kind::WrongBody) { HttpResponse::Ok().json(json!({ "ok": true })) } else { reply }
+}
+
+/// What ends a POST before anything is processed.
+async fn before(behaviour: Option<&Behaviour>, request: &HttpRequest) -> Option<HttpResponse> {
+    let behaviour = behaviour?;
+    match behaviour.kind {
+        Kind::Error => Some(refusal(behaviour.status)),
+        Kind::TooMany => {
+            let mut reply = HttpResponse::TooManyRequests();
+            Some(reply.insert_header((RETRY_AFTER, behaviour.retry_after.to_string())).finish())
+        }
+        Kind::Deny => Some(HttpResponse::Unauthorized().json(json!({ "error": "token" }))),
+        Kind::Hang => Some(hang().await),
+        Kind::Reset => Some(close(request)),
+        Kind::StoredError
+        | Kind::HangAfter
+        | Kind::LoseReply
+        | Kind::WrongBody
+        | Kind::InProgress
+        | Kind::Reject
+        | Kind::Lie
+        | Kind::InquiryError => None,
+    }
+}
+
+fn taken(behaviour: Option<&Behaviour>, now: i64) -> Taken {
+    match behaviour {
+        Some(behaviour) if behaviour.kind == Kind::InProgress => {
+            let after = i64::try_from(behaviour.after.as_millis()).unwrap_or(i64::MAX);
+            Taken::Later { at: now.saturating_add(after) }
+        }
+        Some(behaviour) if behaviour.kind == Kind::Reject => Taken::Rejected { code: behaviour.code.clone() },
+        Some(behaviour) if behaviour.kind == Kind::StoredError => Taken::Settled { status: Some(behaviour.status) },
+        Some(_) | None => Taken::Settled { status: None },
+    }
+}
+
+async fn inquire(shared: web::Data<Shared>, request: HttpRequest, key: web::Path<String>) -> HttpResponse {
+    let (script, since) = shared.script();
+    if !is_let_in(&script, &request) {
+        return HttpResponse::Unauthorized().json(json!({ "error": "token" }));
+    }
+    let nth = shared.count(&key, 1);
+    tokio::time::sleep(script.latency(&key, nth)).await;
+    let unknown = || HttpResponse::NotFound().json(json!({ "status": "NOT_FOUND" }));
+    match script.behaviour(&key, nth, true, since) {
+        Some(behaviour) if behaviour.kind == Kind::InquiryError => return refusal(behaviour.status),
+        Some(_) => return unknown(),
+        None => {}
+    }
+    match shared.ledger.look(&key, Timestamp::now().as_millisecond()) {
+        Ok(Some(standing)) => say(&key, &standing),
+        Ok(None) => unknown(),
+        Err(_) => HttpResponse::ServiceUnavailable().finish(),
+    }
+}
+
+async fn sums(shared: web::Data<Shared>) -> HttpResponse {
+    match shared.ledger.sums(Timestamp::now().as_millisecond()) {
+        Ok(sums) => HttpResponse::Ok().json(sums),
+        Err(_) => HttpResponse::ServiceUnavailable().finish(),
+    }
+}
+
+fn say(key: &str, standing: &Standing) -> HttpResponse {
+    let status = match standing.state.as_str() {
+        "settled" => "ACSC",
+        "rejected" => "RJCT",
+        _ => "ACSP",
+    };
+    HttpResponse::Ok().json(json!({
+        "id": key, "status": status, "reference": standing.reference, "reason": { "code": standing.code },
+    }))
+}
+
+fn refusal(status: u16) -> HttpResponse {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    HttpResponseBuilder::new(status).json(json!({ "error": status.as_u16() }))
+}
+
+async fn hang() -> HttpResponse {
+    tokio::time::sleep(HANG).await;
+    HttpResponse::GatewayTimeout().finish()
+}
+
+/// Closes the connection: the reply finds nobody.
+fn close(request: &HttpRequest) -> HttpResponse {
+    if let Some(line) = request.conn_data::<Arc<Line>>() {
+        line.0.shutdown(Shutdown::Both).ok();
+    }
+    HttpResponse::Ok().finish()
+}
