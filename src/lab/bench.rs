@@ -61,7 +61,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) async fn run(global: &Global, args: BenchArgs) -> Result<Exit, Failure> {
     let load_average_before = load_average();
     let port = free_port()?;
-    let stage = Stage::set("bench", args.in_flight, port).await?;
+    let stage = Stage::set("bench", args.in_flight, port, None).await?;
     print::log(&format!("nats-server {}: queueing {} payments", stage.broker_version(), args.payments));
     let bodies = Generator::new(GeneratorSettings::uniform(args.payments)).map(|generated| generated.body);
     let filled = publish(&stage.publisher, from_memory(bodies), &stage.options()?, |_| {})

@@ -2,7 +2,6 @@
 //! an outage of settlement in the middle, and a report that accounts for everything published.
 
 mod account;
-mod outage;
 mod watch;
 
 use std::io::IsTerminal as _;
@@ -55,7 +54,7 @@ pub(super) async fn run(global: &Global, args: DemoArgs) -> Result<Exit, Failure
     let total = u64::try_from(bodies.len()).unwrap_or(u64::MAX);
     let metrics = telemetry::record_metrics().map_err(|e| Failure::new(Exit::Bug, e.to_string()))?;
     let mut view = View::new(std::io::stderr().is_terminal());
-    let stage = Stage::set("demo", args.in_flight, 0).await?;
+    let stage = Stage::set("demo", args.in_flight, 0, None).await?;
     view.note(&format!("nats-server {} in {}", stage.broker_version(), stage.dir().display()));
     let engine = engine(&stage.config, Some(metrics)).await?;
     let status = engine.status();

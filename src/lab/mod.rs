@@ -1,9 +1,11 @@
 //! The laboratory: real servers for the demo and the tests, load, faults. Not in the production build.
 
 pub mod bench;
+pub mod chaos;
 pub mod demo;
 mod kill;
 pub mod load;
+mod outage;
 pub mod print;
 pub mod rail;
 pub mod report;
@@ -30,6 +32,9 @@ pub enum Verb {
     /// Stand in for a payment service over HTTP, with faults by script and a ledger of what really happened
     #[command(after_help = rail::EXAMPLES)]
     Rail(rail::RailArgs),
+    /// Kill, stop and starve a worker and its server at random, then account for everything published
+    #[command(after_help = chaos::EXAMPLES)]
+    Chaos(chaos::ChaosArgs),
 }
 
 impl Verb {
@@ -42,6 +47,7 @@ impl Verb {
             Self::Demo(args) => demo::run(global, args).await,
             Self::Bench(args) => bench::run(global, args).await,
             Self::Rail(args) => rail::run(global, args).await,
+            Self::Chaos(args) => chaos::run(global, args).await,
         }
     }
 }

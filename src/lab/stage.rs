@@ -14,7 +14,7 @@ use crate::store::{Reader, Sqlite};
 /// A running server with everything in place.
 pub(super) struct Stage {
     dir: Folder,
-    server: NatsServer,
+    pub(super) server: NatsServer,
     /// What the worker runs with.
     pub(super) config: Config,
     /// A connection beside the worker's.
@@ -38,8 +38,13 @@ impl From<ServerError> for Failure {
 }
 
 impl Stage {
-    /// Starts the server, makes streams, consumer and store.
-    pub(super) async fn set(what: &str, in_flight: u16, port: u16) -> Result<Self, Failure> {
+    /// Starts the server, makes streams, consumer (with another `ack_wait` than its file's, where one is given), store.
+    pub(super) async fn set(
+        what: &str,
+        in_flight: u16,
+        port: u16,
+        ack_wait: Option<Duration>,
+    ) -> Result<Self, Failure> {
         let name = format!("acquit-{what}-{}-{:08x}", std::process::id(), rand::random::<u32>());
         let dir = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&dir)
@@ -49,7 +54,8 @@ impl Stage {
         let config = config(&dir.0, &server.url(), in_flight, port)?;
         let publisher = connect_as(&config, what).await?;
         let store_id = Sqlite::open(sqlite_settings(&config, true))?.store_id();
-        let options = Options { replicas: Some(1), ..Options::default() };
+        let ack_wait_ns = ack_wait.and_then(|wait| u64::try_from(wait.as_nanos()).ok());
+        let options = Options { replicas: Some(1), ack_wait_ns, ..Options::default() };
         let plan = plan(&publisher, &config.lanes, store_id, &options).await?;
         apply(&publisher, &plan).await.map_err(|(what, e)| Failure::new(Exit::Unavailable, format!("{what}: {e}")))?;
         let version = publisher.server_version();

@@ -382,7 +382,8 @@ mod tests {
         })
         .unwrap();
         let metrics = Arc::new(LaneMetrics::new("lane", "STREAM", "consumer"));
-        let gates = Gates::new("lane", &publishing, &publishing, NonZeroU32::new(64).unwrap(), metrics, Outside::default());
+        let gates =
+            Gates::new("lane", &publishing, &publishing, NonZeroU32::new(64).unwrap(), metrics, Outside::default());
         let soon = || tokio::time::Instant::now() + Duration::from_secs(5);
         let stop = CancellationToken::new();
         for call in [Call::Down, Call::Down, Call::Served] {

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
 mod brokers;
+mod chaos;
 mod cluster;
 mod content;
 mod control;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OpenFlags};
 use tokio::task::JoinHandle;
 
-use super::outage::Outage;
 use crate::cli::{Exit, Failure};
 use crate::domain::{Currency, Money};
+use crate::lab::outage::Outage;
 use crate::lab::view::{Frame, View};
 use crate::operate::publish::Published;
 use crate::worker::{LaneStatus, StatusHandle};

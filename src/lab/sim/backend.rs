@@ -6,6 +6,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::sleep;
 
 use super::db::Db;
+use super::plan::Lie;
 use super::world::{Life, World, locked};
 use crate::store::{Backend, Changes, Rows, StoreLost, Trouble, Wanted};
 
@@ -80,7 +81,20 @@ impl Backend for Memory {
             return Err(Trouble::Content("a check of the schema".to_owned()));
         }
         self.life.pass().await;
-        let applied = locked(&self.shelf.db).apply(changes);
+        for row in changes.new_payments.iter().chain(&changes.changed_payments) {
+            let open = row.tries.iter().filter(|attempt| attempt.ended.is_none()).count();
+            let claim = row.claim.as_ref().map(|claim| &*claim.owner);
+            let (id, state, tries, fence) = (&row.payment_id, row.state, row.tries.len(), row.fence);
+            world.note(
+                row.event.sequence,
+                format_args!(
+                    "{}: {id} {state:?}, {open} of {tries} tries open, fence {fence}, {claim:?}",
+                    self.life.name
+                ),
+            );
+        }
+        let lied = world.plan.lie == Some(Lie::Commits) && world.odds(5);
+        let applied = if lied { Ok(()) } else { locked(&self.shelf.db).apply(changes) };
         drop(kept);
         if let Err(why) = applied {
             world.breach(0, format!("I2: the store was asked to write {why}"));

@@ -78,7 +78,10 @@ fn strangers(server: &Server, db: &Db) -> Checked {
         let stored = server.payments.get(sequence);
         let asked = stored.is_some_and(|stored| stored.id().starts_with(&format!("{}:", row.payment_id)));
         if !asked {
-            return Err((sequence, format!("I2: payment {} is on record, event {sequence} asks for another", row.payment_id)));
+            return Err((
+                sequence,
+                format!("I2: payment {} is on record, event {sequence} asks for another", row.payment_id),
+            ));
         }
         if let Some(other) = owners.insert(&row.event, &row.payment_id) {
             return Err((sequence, format!("I2: event {sequence} stands for {other} and for {}", row.payment_id)));

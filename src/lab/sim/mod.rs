@@ -22,6 +22,7 @@ mod world;
 use std::fmt;
 use std::sync::Arc;
 
+pub use plan::Lie;
 use plan::Plan;
 use world::World;
 
@@ -74,6 +75,14 @@ pub fn run(seed: u64) -> Result<Played, Box<Broken>> {
     }
 }
 
+/// Plays the history of a seed with a surrounding that breaks its word: a check that finds nothing then proves nothing.
+///
+/// # Errors
+/// The breach that must be found.
+pub fn run_with(seed: u64, lie: Lie) -> Result<Played, Box<Broken>> {
+    play(Plan { lie: Some(lie), ..Plan::of(seed) }, false)
+}
+
 /// The same faults over fewer events, as long as something still breaks.
 fn shortest(plan: &Plan) -> Option<Box<Broken>> {
     let fewer = [1, 2, 4, 8, 16, 32, 64].into_iter().filter(|fewer| *fewer < plan.payments);
@@ -94,6 +103,8 @@ fn play(plan: Plan, keep: bool) -> Result<Played, Box<Broken>> {
     if let Some(breach) = world.breached() {
         return Err(broken(breach.what, world.trace(breach.event, TRACE)));
     }
-    let Some(events) = events else { return Err(broken("the simulation's own settings are wrong".to_owned(), Vec::new())) };
+    let Some(events) = events else {
+        return Err(broken("the simulation's own settings are wrong".to_owned(), Vec::new()));
+    };
     Ok(Played { digest: world.digest(), events, seconds: runtime.block_on(async { world.elapsed().as_secs() }) })
 }

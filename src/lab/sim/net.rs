@@ -39,7 +39,9 @@ impl Net {
             let deadline = locked(&self.server).consumer.as_ref().and_then(super::consumer::Durable::deadline);
             let next = async {
                 match deadline {
-                    Some(at) if *self.up.borrow() => sleep_until(at.max(Instant::now() + Duration::from_millis(1))).await,
+                    Some(at) if *self.up.borrow() => {
+                        sleep_until(at.max(Instant::now() + Duration::from_millis(1))).await
+                    }
                     Some(_) | None => std::future::pending().await,
                 }
             };
@@ -191,7 +193,8 @@ impl Net {
     /// The consumer is deleted and, later, made anew: everything comes again.
     pub(super) async fn recreate(&self, away: Duration) {
         self.world.note(0, format_args!("the consumer is deleted for {} ms", away.as_millis()));
-        let outs = locked(&self.server).consumer.take().map(|mut old| old.refuse("Consumer Deleted")).unwrap_or_default();
+        let outs =
+            locked(&self.server).consumer.take().map(|mut old| old.refuse("Consumer Deleted")).unwrap_or_default();
         self.spread(outs);
         sleep(away).await;
         locked(&self.server).create_consumer();

@@ -15,6 +15,21 @@ pub(super) struct Rates {
     pub(super) rail: u64,
 }
 
+/// A surrounding that breaks its word: what the worker cannot know, and what the checks must find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lie {
+    /// The database confirms commits that it did not write.
+    Commits,
+    /// The rail says that it does not know what it has, and takes a key that it knows for a new one.
+    Keys,
+    /// The broker confirms outcome events that it did not store.
+    PubAcks,
+    /// The broker stores dead letters with another body.
+    Letters,
+    /// The broker says that it delivers some events, and does not.
+    Deliveries,
+}
+
 /// One history, fixed by its seed.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
@@ -36,6 +51,7 @@ pub(super) struct Plan {
     pub(super) kills: bool,
     /// One payment in so many has a content that the database refuses; 0 for none.
     pub(super) refused: u64,
+    pub(super) lie: Option<Lie>,
 }
 
 impl Plan {
@@ -64,6 +80,7 @@ impl Plan {
             quakes: among(&[0, 0, 2_000, 6_000]),
             kills: among(&[0, 1, 1]) == 1,
             refused: among(&[0, 0, 0, 25]),
+            lie: None,
         }
     }
 

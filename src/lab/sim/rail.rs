@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::plan::Lie;
 use super::world::{Life, World, locked};
 use crate::domain::{Answer, Code, Finding, NotSent, PaymentId, RailKey, RailRef};
 use crate::rails::{Rail, Terms};
@@ -75,16 +76,8 @@ impl SimRail {
     }
 
     fn way(&self) -> Way {
-        const WAYS: [Way; 8] = [
-            Way::Unsent,
-            Way::Busy,
-            Way::Lost,
-            Way::Late,
-            Way::ReplyLost,
-            Way::Slow,
-            Way::InProgress,
-            Way::Blocked,
-        ];
+        const WAYS: [Way; 8] =
+            [Way::Unsent, Way::Busy, Way::Lost, Way::Late, Way::ReplyLost, Way::Slow, Way::InProgress, Way::Blocked];
         if !self.world.fault(self.world.plan.rates.rail) {
             return Way::Straight;
         }
@@ -96,6 +89,7 @@ impl SimRail {
 /// The order arrives. The same key again is the same payment: it gets the same fate.
 fn take(world: &World, ledger: &Ledger, key: &RailKey, payment: &PaymentId, way: Way) -> Answer {
     let mut entries = locked(&ledger.0);
+    let known = entries.len();
     let now = Instant::now();
     let new = || {
         let fate = match world.below(20) {
@@ -107,11 +101,16 @@ fn take(world: &World, ledger: &Ledger, key: &RailKey, payment: &PaymentId, way:
         let until = match way {
             Way::InProgress => (ready, Answer::InProgress),
             Way::Blocked => (ready, Answer::Blocked),
-            _ => (now, Answer::InProgress),
+            Way::Straight | Way::Unsent | Way::Busy | Way::Lost | Way::Late | Way::ReplyLost | Way::Slow => {
+                (now, Answer::InProgress)
+            }
         };
         Entry { payment: payment.clone(), fate, until }
     };
-    let entry = entries.entry(key.as_str().to_owned()).or_insert_with(new);
+    let name = key.as_str().to_owned();
+    let name =
+        if world.plan.lie == Some(Lie::Keys) && entries.contains_key(&name) { format!("{name} {known}") } else { name };
+    let entry = entries.entry(name).or_insert_with(new);
     world.note(0, format_args!("rail has {payment} {way:?}: {:?}", entry.fate));
     if now < entry.until.0 { entry.until.1.clone() } else { entry.fate.clone() }
 }
@@ -177,6 +176,7 @@ impl Rail for SimRail {
         };
         self.life.pass().await;
         match found {
+            Some(_) if self.world.plan.lie == Some(Lie::Keys) => Finding::NotFound,
             _ if fault && self.world.odds(50) => Finding::CannotSay,
             _ if fault => {
                 self.world.pause(1_000, 5_000).await;

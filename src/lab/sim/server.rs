@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::backend::Shelf;
 use super::consumer::{Durable, Out, Pull, Said, status};
 use super::db::End;
+use super::plan::Lie;
 use super::stream::{Log, Stored};
 use super::world::{World, locked};
 use crate::broker::Incoming;
@@ -74,6 +75,10 @@ impl Server {
         let Some(consumer) = &mut self.consumer else { return Vec::new() };
         let (mut outs, lost) = consumer.expire(now);
         outs.extend(consumer.deliver(&self.payments, now));
+        if self.world.plan.lie == Some(Lie::Deliveries) {
+            let kept = |out: &Out| out.message.reply.as_ref().is_none_or(|reply| !reply.contains(".7."));
+            outs.retain(kept);
+        }
         for (sequence, client) in lost {
             self.world.note(sequence, format_args!("not answered in time by client {client}"));
             if self.world.plan.is_calm() && self.clients.contains(&client) {
@@ -178,15 +183,20 @@ impl Server {
         if let Some(event) = sent.subject.strip_prefix("payments.dead.") {
             let sequence = event.rsplit('.').next().and_then(|number| number.parse().ok()).unwrap_or(0);
             if locked(&self.shelf.db).end_of(&self.event(sequence)) != Some(End::Condemned) {
-                self.world.breach(sequence, format!("I5: a dead letter of an event that is not condemned ({sequence})"));
+                self.world
+                    .breach(sequence, format!("I5: a dead letter of an event that is not condemned ({sequence})"));
             }
             self.world.note(sequence, format_args!("dead letter"));
-            return self.dead.publish(stored);
+            let lied = self.world.plan.lie == Some(Lie::Letters);
+            return self.dead.publish(if lied { Stored { payload: "{}".into(), ..stored } } else { stored });
         }
         if !locked(&self.shelf.db).stands(stored.id()) {
             self.world.breach(0, format!("I3: an outcome event before it is durable: {}", stored.id()));
         }
         self.world.note(0, format_args!("outcome event {}", stored.id()));
+        if self.world.plan.lie == Some(Lie::PubAcks) && self.world.odds(20) {
+            return json!({ "stream": self.outcomes.name, "seq": 1 });
+        }
         self.outcomes.publish(stored)
     }
 

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::consumer::Out;
 use super::net::Net;
 use super::server::Sent;
-use super::world::{Life, locked};
+use super::world::{Life, PULL, locked};
 use crate::broker::{ClientMessage, Incoming, LinkState, Listener, Outgoing, Teller, Wire, WireError};
 use crate::worker::StatusHandle;
 
@@ -168,7 +168,7 @@ impl Socket {
         let Some(lane) = self.status.get().and_then(|status| status.lanes().into_iter().next()) else { return };
         let ask: serde_json::Value = serde_json::from_slice(&sent.payload).unwrap_or_default();
         let batch = ask.get("batch").and_then(serde_json::Value::as_u64).unwrap_or(0);
-        self.net.world.note(0, format_args!("{} pulls {batch}", self.life.name));
+        self.net.world.note(PULL, format_args!("{} pulls {batch}", self.life.name));
         if lane.gate == "shut" {
             let why = lane.gate_reason.unwrap_or_default();
             self.net.world.breach(0, format!("I6: {} pulls while its gate is shut ({why})", self.life.name));

@@ -22,6 +22,9 @@ pub(super) fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// In place of an event: a pull, of which there are too many to read.
+pub(super) const PULL: u64 = u64::MAX;
+
 /// One thing that happened.
 #[derive(Debug, Clone)]
 pub(super) struct Line {
@@ -160,13 +163,20 @@ impl World {
         let journal = locked(&self.journal);
         let lines = journal.kept.iter().flatten().filter(|line| event == 0 || line.event == event || line.event == 0);
         let lines: Vec<String> = lines.map(Line::to_string).collect();
-        lines.get(lines.len().saturating_sub(most)..).unwrap_or_default().to_vec()
+        if lines.len() <= most {
+            return lines;
+        }
+        // The beginning says what it is, the end what it came to.
+        let (head, tail) = (most / 2, lines.len().saturating_sub(most / 2));
+        let left_out = format!("          ... {} lines ...", tail.saturating_sub(head));
+        let (head, tail) = (lines.get(..head).unwrap_or_default(), lines.get(tail..).unwrap_or_default());
+        [head, &[left_out], tail].concat()
     }
 }
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let event = if self.event == 0 { "-".to_owned() } else { format!("#{}", self.event) };
+        let event = if self.event == 0 || self.event == PULL { "-".to_owned() } else { format!("#{}", self.event) };
         write!(f, "{:>9.3} s {event:>5}  {}", self.at.as_secs_f64(), self.text)
     }
 }

@@ -50,7 +50,8 @@ impl Group<'_> {
         {
             return Verdict::Elsewhere { until: claim.until };
         }
-        if slot.row.state == State::Held {
+        // Held with every attempt answered: nothing is left to be asked, the payment goes on.
+        if slot.row.state == State::Held && !all_conclusive(&slot.row) {
             return self.take_over(origin, slot);
         }
         if is_refused(&slot.row) {
@@ -194,6 +195,10 @@ impl Group<'_> {
             return if fresh { Verdict::Released } else { self.elsewhere(slot) };
         }
         self.answer_own(with.ticket, answer, inquiry, slot);
+        if slot.row.state == State::Held && all_conclusive(&slot.row) {
+            // The rail has let go of it after all. Left held, a refusal that allows a new attempt would never get one.
+            slot.row.state = State::Open;
+        }
         if let Answer::Rejected { code, resubmit: false } = answer {
             slot.row.reasons = vec![Reason::new(*code, "", code_text(*code))];
         }
@@ -247,10 +252,6 @@ impl Group<'_> {
         }
         if answered && ended == Ended::NotSent {
             slot.row.attempts = slot.row.attempts.saturating_sub(1);
-        }
-        if slot.row.state == State::Held && all_conclusive(&slot.row) {
-            // The rail has said after all: there is nothing left that a person has to find out.
-            slot.row.state = State::Open;
         }
         slot.touch();
     }

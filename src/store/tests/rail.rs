@@ -157,16 +157,19 @@ async fn a_blocked_payment_waits_for_a_person_and_can_still_end() {
     assert!(home.reader().unfinished_after(0, 10).unwrap().is_empty());
 }
 
+/// Found by the simulation (seeds 1204, 1423, 1975): held for ever, and handed back again and again.
 #[tokio::test]
-async fn a_blocked_payment_that_its_rail_then_refuses_with_leave_is_tried_again_under_the_next_key() {
+async fn a_blocked_payment_that_the_rail_lets_go_gets_its_new_attempt() {
     let home = Home::new();
     let store = home.store();
     let wish = Wish::new("PAY-1", 7);
     let (_, in_hand) = intent(open(&store, 1, wish.valid(), RAIL).await).dispatch();
     let Concluded::Held(in_hand) = conclude(&store, in_hand, Answer::Blocked).await else { panic!("not held") };
-    let leave = Finding::Answered(Answer::Rejected { code: Code::AM14, resubmit: true });
-    let (order, _) = intent(resume(&store, in_hand, leave).await).dispatch();
-    assert_eq!(order.key(), &RailKey::of(&wish.id, 1));
+    let refused = Answer::Rejected { code: Code::AM14, resubmit: true };
+    let next = intent(resume(&store, in_hand, Finding::Answered(refused)).await);
+    let (order, in_hand) = next.dispatch();
+    assert_eq!((order.leg(), order.attempt()), (1, 2));
+    assert!(matches!(conclude(&store, in_hand, settled()).await, Concluded::Final(_)));
 }
 
 #[tokio::test]
