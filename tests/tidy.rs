@@ -247,6 +247,22 @@ fn only_the_command_line_and_the_lab_print() {
     assert!(check("src/store/a.rs", "writeln!(f)").is_empty());
 }
 
+/// The client is compiled without cryptography of its own: one built without settings for TLS panics.
+#[test]
+fn http_clients_are_built_where_they_are_given_their_cryptography() {
+    let allowed = ["src/rails/http/client.rs", "src/telemetry/trace/export.rs"];
+    let check = |path: &str, text: &str| only_in(path, text, &["Client::builder", "Client::new"], &allowed);
+    holds(&each(check));
+    holds(
+        &files("tests", ".rs")
+            .iter()
+            .filter(|(p, _)| p != "tests/tidy.rs")
+            .flat_map(|(p, t)| check(p, t))
+            .collect::<Vec<_>>(),
+    );
+    assert_eq!(check("src/cli/a.rs", "reqwest::Client::builder().build()").len(), 1);
+}
+
 #[test]
 fn environment_variables_are_read_in_one_place() {
     let check = |path: &str, text: &str| {

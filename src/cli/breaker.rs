@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use reqwest::{Client, StatusCode, redirect};
+use reqwest::{Client, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
@@ -13,6 +13,7 @@ use super::{Exit, Failure, Global, load, out, print_json};
 use crate::config::Config;
 use crate::domain::LaneName;
 use crate::operate::control::breaker::{Answer, Order, Wish, on_record};
+use crate::rails::http::plain_client;
 
 pub(super) const EXAMPLES: &str = "Examples:
   acquit breaker status                          the worker at ops.listen of this configuration
@@ -158,8 +159,7 @@ impl Workers {
             urls => urls.iter().map(|url| base(url)).collect::<Result<_, _>>()?,
         };
         // The token goes where it was meant to go and nowhere else.
-        let client = Client::builder().timeout(Duration::from_secs(5)).no_proxy().redirect(redirect::Policy::none());
-        let client = client.build().map_err(|e| Failure::new(Exit::Bug, format!("HTTP client: {e}")))?;
+        let client = plain_client(Duration::from_secs(5)).map_err(|e| Failure::new(Exit::Bug, e.to_string()))?;
         Ok(Self { client, urls, token: control_token(config)? })
     }
 

@@ -256,7 +256,8 @@ fn sensitive(mut value: HeaderValue) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// A client for plain HTTP on one's own machine: `/status`, a scripted rail.
+/// A client for plain HTTP between one's own processes, which follows no redirect: `/status`, a scripted rail. One
+/// that is built without settings for TLS would panic: this crate chooses its cryptography itself.
 ///
 /// # Errors
 /// When the client cannot be made.
@@ -267,5 +268,5 @@ pub fn plain_client(timeout: Duration) -> Result<Client, HttpSetUp> {
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth();
     let client = Client::builder().tls_backend_preconfigured(tls).no_proxy().timeout(timeout);
-    client.build().map_err(|_| HttpSetUp::Client)
+    client.redirect(redirect::Policy::none()).build().map_err(|_| HttpSetUp::Client)
 }
