@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use jiff::SignedDuration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -63,7 +65,10 @@ pub(super) async fn play(world: &Arc<World>) -> Option<Arc<Stage>> {
     });
     let load: Vec<(String, String, Generated)> = (1..)
         .zip(events)
-        .map(|(line, event)| {
+        .map(|(line, mut event)| {
+            if world.plan.expiring {
+                event.body = expiring(world, &event.body);
+            }
             let address = addresses.of(&event.body, line);
             (address.subject, address.message_id, event)
         })
@@ -97,6 +102,19 @@ pub(super) async fn play(world: &Arc<World>) -> Option<Arc<Stage>> {
         () = story => {}
     }
     Some(stage)
+}
+
+/// A body that names a far date to expire at gets one within the history.
+fn expiring(world: &World, body: &Bytes) -> Bytes {
+    const FAR: &str = "2098-12-31T23:59:59Z";
+    match std::str::from_utf8(body) {
+        Ok(text) if text.contains(FAR) => {
+            let at = world.now().saturating_add(SignedDuration::try_from(world.span(500, 20_000)).unwrap_or_default());
+            let at = at.map(|at| at.to_string()).unwrap_or_else(|_| FAR.to_owned());
+            text.replace(FAR, &at).into()
+        }
+        Ok(_) | Err(_) => body.clone(),
+    }
 }
 
 /// I8: everything comes to its end.
