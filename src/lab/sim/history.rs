@@ -104,16 +104,15 @@ pub(super) async fn play(world: &Arc<World>) -> Option<Arc<Stage>> {
     Some(stage)
 }
 
-/// A body that names a far date to expire at gets one within the history.
+/// Half of the bodies get an end within the history.
 fn expiring(world: &World, body: &Bytes) -> Bytes {
-    const FAR: &str = "2098-12-31T23:59:59Z";
-    match std::str::from_utf8(body) {
-        Ok(text) if text.contains(FAR) => {
-            let at = world.now().saturating_add(SignedDuration::try_from(world.span(500, 20_000)).unwrap_or_default());
-            let at = at.map(|at| at.to_string()).unwrap_or_else(|_| FAR.to_owned());
-            text.replace(FAR, &at).into()
+    const FIRST: &str = r#"{"payment_id":""#;
+    let at = world.now().saturating_add(SignedDuration::try_from(world.span(500, 20_000)).unwrap_or_default());
+    match (std::str::from_utf8(body), at) {
+        (Ok(text), Ok(at)) if world.odds(50) && text.starts_with(FIRST) && !text.contains("expires_at") => {
+            text.replacen(FIRST, &format!(r#"{{"expires_at":"{at}","payment_id":""#), 1).into()
         }
-        Ok(_) | Err(_) => body.clone(),
+        _ => body.clone(),
     }
 }
 
