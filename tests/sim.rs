@@ -9,7 +9,7 @@ use std::thread;
 use acquit::lab::sim::{self, Lie};
 
 /// Histories of an ordinary run: seconds, not minutes, on two cores without optimisation.
-const RUNS: u64 = 160;
+const RUNS: u64 = 120;
 
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().unwrap())

@@ -98,9 +98,14 @@ impl Durable {
         self.place.held.len()
     }
 
-    /// The lowest event without an end, and whether it is held.
+    /// The lowest event without an end.
     pub(super) fn oldest(&self) -> Option<u64> {
-        self.place.held.keys().next().copied()
+        self.unended().next()
+    }
+
+    /// Delivered, and without an end.
+    pub(super) fn unended(&self) -> impl Iterator<Item = u64> {
+        self.place.held.keys().copied()
     }
 
     pub(super) fn info(&self, log: &Log, now: Timestamp) -> Value {

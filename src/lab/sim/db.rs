@@ -136,6 +136,17 @@ impl Db {
         }
     }
 
+    /// In doubt for good: it has expired, so that it may not be sent again, and its rail does not know it, which is no
+    /// answer to the attempt. It waits for a person.
+    pub(super) fn is_for_person(&self, payment: &str, now: Timestamp) -> bool {
+        let row = PaymentId::parse(payment).ok().and_then(|id| self.payments.get(&id));
+        row.is_some_and(|row| {
+            let mut tries = self.attempts.range((row.row, 0)..=(row.row, u32::MAX)).map(|(_, attempt)| attempt);
+            let unknown = |attempt: &AttemptRow| attempt.ended.is_none() && attempt.not_found >= 2;
+            row.state == State::Open && row.requested_at < now && tries.any(unknown)
+        })
+    }
+
     /// How the event ended, if it did.
     pub(super) fn end_of(&self, event: &EventId) -> Option<End> {
         if let Some(row) = self.events.get(event) {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use jiff::SignedDuration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -63,7 +65,10 @@ pub(super) async fn play(world: &Arc<World>) -> Option<Arc<Stage>> {
     });
     let load: Vec<(String, String, Generated)> = (1..)
         .zip(events)
-        .map(|(line, event)| {
+        .map(|(line, mut event)| {
+            if world.plan.expiring {
+                event.body = expiring(world, &event.body);
+            }
             let address = addresses.of(&event.body, line);
             (address.subject, address.message_id, event)
         })
@@ -97,6 +102,18 @@ pub(super) async fn play(world: &Arc<World>) -> Option<Arc<Stage>> {
         () = story => {}
     }
     Some(stage)
+}
+
+/// Half of the bodies get an end within the history.
+fn expiring(world: &World, body: &Bytes) -> Bytes {
+    const FIRST: &str = r#"{"payment_id":""#;
+    let at = world.now().saturating_add(SignedDuration::try_from(world.span(500, 20_000)).unwrap_or_default());
+    match (std::str::from_utf8(body), at) {
+        (Ok(text), Ok(at)) if world.odds(50) && text.starts_with(FIRST) && !text.contains("expires_at") => {
+            text.replacen(FIRST, &format!(r#"{{"expires_at":"{at}","payment_id":""#), 1).into()
+        }
+        _ => body.clone(),
+    }
 }
 
 /// I8: everything comes to its end.

@@ -51,6 +51,9 @@ pub(super) struct Plan {
     pub(super) kills: bool,
     /// One payment in so many has a content that the database refuses; 0 for none.
     pub(super) refused: u64,
+    /// Some payments expire within the history: in doubt, they must not be refused for it. Not drawn: older seeds stay
+    /// the histories that they were.
+    pub(super) expiring: bool,
     pub(super) lie: Option<Lie>,
 }
 
@@ -80,6 +83,7 @@ impl Plan {
             quakes: among(&[0, 0, 2_000, 6_000]),
             kills: among(&[0, 1, 1]) == 1,
             refused: among(&[0, 0, 0, 25]),
+            expiring: seed.is_multiple_of(3),
             lie: None,
         }
     }

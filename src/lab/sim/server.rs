@@ -202,7 +202,15 @@ impl Server {
 
     /// Nothing is left to be done.
     pub(super) fn is_drained(&self) -> bool {
-        self.consumer.as_ref().is_some_and(|consumer| consumer.held() == 0 && consumer.pending(&self.payments) == 0)
+        let Some(consumer) = &self.consumer else { return false };
+        consumer.pending(&self.payments) == 0 && consumer.unended().all(|sequence| self.waits_for_person(sequence))
+    }
+
+    /// Whether the event's payment can only be ended by a person.
+    pub(super) fn waits_for_person(&self, sequence: u64) -> bool {
+        let id = self.payments.get(sequence).map(Stored::id).unwrap_or_default();
+        let payment = id.split(':').next().unwrap_or_default();
+        self.world.plan.expiring && locked(&self.shelf.db).is_for_person(payment, self.world.now())
     }
 }
 
