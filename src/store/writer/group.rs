@@ -69,6 +69,7 @@ async fn serve<B: Backend>(backend: &mut B, mut requests: Vec<Request>, terms: &
             Ok((_, changed)) => (*changed, None),
             Err(Trouble::Lost(lost)) => (false, Some(lost.clone())),
             Err(Trouble::Content(why)) => (false, Some(StoreLost::Refused(why.clone()))),
+            Err(Trouble::Again(why)) => (false, Some(StoreLost::Failed(why.clone()))),
         };
         seen(&GroupDone { requests: group.len(), changed, took: begun.elapsed(), lost });
         match end {
@@ -83,6 +84,7 @@ async fn serve<B: Backend>(backend: &mut B, mut requests: Vec<Request>, terms: &
                 groups.push_front(group);
             }
             Err(Trouble::Content(why)) => lose(group, &StoreLost::Refused(why)),
+            Err(Trouble::Again(why)) => lose(group, &StoreLost::Failed(why)),
             Err(Trouble::Lost(lost)) => lose(group, &lost),
         }
     }
@@ -94,13 +96,24 @@ fn lose(group: Vec<Request>, lost: &StoreLost) {
     }
 }
 
-/// One transaction, or two where the first one's commit was not answered.
+/// Times a group that another process stood in the way of is decided again before it counts as lost.
+const AGAIN: u32 = 32;
+
+/// One transaction, or two where the first one's commit was not answered; more where another process was in the way.
 async fn apply<B: Backend>(backend: &mut B, group: &[Request], terms: &Terms) -> Result<(Vec<Verdict>, bool), Trouble> {
     let asks = group.iter().filter_map(Request::ask).collect::<Vec<_>>();
     let wanted = wanted(&asks);
-    let mut unknown = false;
+    let (mut unknown, mut again) = (false, 0_u32);
     loop {
-        let rows = backend.begin(&wanted).await?;
+        let rows = match backend.begin(&wanted).await {
+            Ok(rows) => rows,
+            Err(Trouble::Again(_)) if again < AGAIN => {
+                again = again.saturating_add(1);
+                step_aside(again).await;
+                continue;
+            }
+            Err(trouble) => return Err(trouble),
+        };
         let (changes, verdicts) = decide(rows, &asks, terms);
         let changed = !changes.is_empty();
         if changed {
@@ -118,9 +131,19 @@ async fn apply<B: Backend>(backend: &mut B, group: &[Request], terms: &Terms) ->
                 unknown = true;
                 backend.reset().await?;
             }
+            Err(Trouble::Again(_)) if again < AGAIN => {
+                again = again.saturating_add(1);
+                step_aside(again).await;
+            }
             Err(trouble) => return Err(trouble),
         }
     }
+}
+
+/// Lets the other process end its transaction; by chance, so that two do not meet again at once.
+async fn step_aside(again: u32) {
+    let most = 2_u64.saturating_mul(u64::from(again));
+    tokio::time::sleep(Duration::from_millis(rand::random_range(0..=most))).await;
 }
 
 fn wanted(asks: &[Ask<'_>]) -> Wanted {
