@@ -24,7 +24,11 @@ use crate::domain::{StoreId, StreamName};
 use connect::Session;
 
 pub use connect::PostgresError;
+pub(super) use connect::{Fault, client, text as fault_text};
+pub(super) use load::{attempt_of, event_of, money, payment_of, signed, unsigned};
+pub(super) use migrate::verify;
 pub use migrate::{Provisioned, migrate};
+pub(super) use sql::{event_columns, payment_columns};
 
 /// Numbers taken at once; never fewer than a group can need.
 const BLOCK: i64 = 4096;

@@ -1,8 +1,9 @@
-//! The store over real SQLite files.
+//! The store over real SQLite files and a real PostgreSQL.
 
 mod book;
 mod faults;
 mod harness;
 mod history;
+mod postgres;
 mod rail;
 mod reading;

@@ -133,8 +133,16 @@ impl<'a> Attempts<'a> {
             return Ok(());
         }
         let each = &self.rows;
-        session
-            .execute(
+        let (payments, upto): (Vec<i64>, Vec<i32>) = self.old.iter().copied().unzip();
+        let forget = async {
+            if self.old.is_empty() {
+                return Ok(0);
+            }
+            session.execute(sql::UNSENT, &[&payments, &upto]).await
+        };
+        // Neither is waited for before the other is sent: the commit goes out right behind them.
+        try_join(
+            session.execute(
                 sql::ATTEMPTS,
                 &[
                     &all(each, |row| row.payment),
@@ -146,12 +154,10 @@ impl<'a> Attempts<'a> {
                     &all(each, |row| row.ended_at),
                     &signed32(each, |row| row.not_found)?,
                 ],
-            )
-            .await?;
-        if !self.old.is_empty() {
-            let (payments, upto): (Vec<i64>, Vec<i32>) = self.old.iter().copied().unzip();
-            session.execute(sql::UNSENT, &[&payments, &upto]).await?;
-        }
+            ),
+            forget,
+        )
+        .await?;
         Ok(())
     }
 }
@@ -289,16 +295,11 @@ async fn write_notes(session: &Session, changes: &Changes) -> Result<(), Fault> 
         return Ok(());
     }
     let each = &sorted(&changes.notes, |(id, note)| (id.clone(), note.at));
-    session
-        .execute(
-            sql::NOTES,
-            &[
-                &all(each, |(id, _)| id.as_str()),
-                &all(each, |(_, note)| note.at),
-                &all(each, |(_, note)| note.what.as_str()),
-                &all(each, |(_, note)| note.breaker),
-            ],
-        )
+    let ids = all(each, |(id, _)| id.as_str());
+    let (at, what) = (all(each, |(_, note)| note.at), all(each, |(_, note)| note.what.as_str()));
+    let breakers = all(each, |(_, note)| note.breaker);
+    // Neither is waited for before the other is sent: the commit goes out right behind them.
+    try_join(session.execute(sql::NOTES, &[&ids, &at, &what, &breakers]), session.execute(sql::OLD_NOTES, &[&ids]))
         .await?;
     Ok(())
 }

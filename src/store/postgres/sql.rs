@@ -1,7 +1,7 @@
 //! Every statement of the writer, prepared when it connects. Sets go in as arrays: one statement a table and group.
 
 /// All of them.
-pub(super) const ALL: [&str; 21] = [
+pub(super) const ALL: [&str; 22] = [
     STREAM,
     PAYMENT_BLOCK,
     ACCOUNT_BLOCK,
@@ -22,6 +22,7 @@ pub(super) const ALL: [&str; 21] = [
     TRANSFERS,
     NEW_EVENTS,
     NOTES,
+    OLD_NOTES,
     PUT_STARTS,
 ];
 
@@ -139,12 +140,15 @@ pub(super) const NEW_EVENTS: &str = "INSERT INTO events (stream, sequence, kind,
      $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::timestamptz[], \
      $16::timestamptz[], $17::integer[], $18::timestamptz[])";
 
-/// Adds life lines and keeps the latest 64 of each payment.
-pub(super) const NOTES: &str = "WITH added AS (INSERT INTO notes (payment_id, at, what, breaker) \
-     SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[]) ON CONFLICT DO NOTHING) \
-     DELETE FROM notes n USING (SELECT payment_id, at, what, row_number() OVER (PARTITION BY payment_id ORDER BY at DESC) \
-     AS place FROM notes WHERE payment_id = ANY ($1)) old \
-     WHERE old.place > 63 AND n.payment_id = old.payment_id AND n.at = old.at AND n.what = old.what";
+/// Adds life lines.
+pub(super) const NOTES: &str = "INSERT INTO notes (payment_id, at, what, breaker) \
+     SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[]) ON CONFLICT DO NOTHING";
+
+/// Keeps the latest of each payment. A statement of its own: one does not see what another part of it adds.
+pub(super) const OLD_NOTES: &str = "DELETE FROM notes n USING (SELECT payment_id, at, what, \
+     row_number() OVER (PARTITION BY payment_id ORDER BY at DESC, what) AS place FROM notes \
+     WHERE payment_id = ANY ($1)) AS old \
+     WHERE old.place > 64 AND n.payment_id = old.payment_id AND n.at = old.at AND n.what = old.what";
 
 /// Starts with a count are stored, those without (0) are removed.
 pub(super) const PUT_STARTS: &str = "WITH w AS (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::integer[], \
