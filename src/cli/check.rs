@@ -1,14 +1,12 @@
 //! `acquit check`.
 
-use std::time::Duration;
-
 use clap::Args;
 use serde::Serialize;
 
 use super::{Connected, Exit, Failure, Global, load, out, print_json, setup};
-use crate::config::Config;
+use crate::config::{Config, Place};
 use crate::operate::check::{Finding, Weight, check};
-use crate::store::Reader;
+use crate::store::shortfalls;
 
 pub(super) const EXAMPLES: &str = "Examples:
   acquit check                       configuration, broker, store; exit 1 where something is wrong
@@ -45,11 +43,16 @@ pub(super) async fn run(global: &Global, args: CheckArgs) -> Result<Exit, Failur
     }
     let broker = setup::connect_as(&config, "check").await?;
     let Connected { config, broker } = Connected { config, broker };
-    let facts =
-        Reader::open(&config.store.path, Duration::from_secs(2)).and_then(|reader| reader.facts()).map_err(|e| {
-            Failure::new(Exit::Found, format!("store {}: {e}; run `acquit provision`", config.store.path.display()))
-        })?;
-    let findings = check(&broker, &config.lanes, &facts, None).await?;
+    let facts = setup::read(&config.store).and_then(|reader| reader.facts()).map_err(|e| {
+        Failure::new(Exit::Found, format!("store {}: {e}; run `acquit provision`", config.store.shown()))
+    })?;
+    let mut findings = check(&broker, &config.lanes, &facts, None).await?;
+    if let Place::Postgres { settings, .. } = &config.store.place {
+        let held =
+            config.lanes.iter().map(|lane| u32::from(lane.limits.slots).saturating_add(lane.limits.parked.into()));
+        let group = held.sum::<u32>().min(config.store.group.into());
+        findings.extend(shortfalls(settings, group).await?.into_iter().map(Finding::of_database));
+    }
     report(global, &findings);
     let bad = findings.iter().any(|f| f.weight == Weight::Problem);
     Ok(if bad { Exit::Found } else { Exit::Done })

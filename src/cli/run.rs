@@ -1,6 +1,7 @@
 //! `acquit run`.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +10,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Exit, Failure, Global, load, note, setup, sqlite_settings};
 use crate::broker::{Broker, Nats};
-use crate::config::{BookSettings, Config, LogFormat};
+use crate::config::{BookSettings, Config, LogFormat, Place};
+use crate::domain::StoreId;
 use crate::operate::check::shortfalls;
 use crate::operate::guard::StoreGuard;
 use crate::ops::{About, Ops};
-use crate::store::{BookPolicy, Sqlite, Store, Unknown, WriterLimits};
+use crate::store::{BookPolicy, Postgres, Sqlite, Store, Unknown, WriterLimits};
 use crate::telemetry::metrics::Process;
 use crate::telemetry::{self, Exposition, Life};
 use crate::worker::{Drained, StatusHandle, Worker};
@@ -40,7 +42,7 @@ pub struct Engine {
     ops: Ops,
     process: Arc<Process>,
     broker: Broker<Nats>,
-    log: std::path::PathBuf,
+    log: Option<PathBuf>,
     metrics: Option<Exposition>,
 }
 
@@ -67,13 +69,12 @@ fn exit_of(drained: Drained) -> Exit {
 /// # Errors
 /// What is missing and what to do about it.
 pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engine, Failure> {
-    let settings = sqlite_settings(config, false);
-    let sqlite = Sqlite::open(settings)?;
-    let store_id = sqlite.store_id();
+    let backend = Opened::open(config).await?;
+    let store_id = backend.store_id();
     let broker = setup::connect_as(config, "worker").await?;
     let process = Arc::new(Process::new());
     let name = format!("{}-{}", config.broker.name, std::process::id());
-    let store = start_store(config, sqlite, &name, Arc::clone(&process))?;
+    let store = start_store(config, backend, &name, Arc::clone(&process))?;
     let stream = config.broker.streams.payments.to_string();
     let durability_shortfalls = match broker.stream_info(&stream).await {
         Ok(info) => shortfalls(&stream, &info),
@@ -85,17 +86,21 @@ pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engi
         Life::Shortfall { what: &what }.emit();
     }
     process.shortfall("replicas", !durability_shortfalls.is_empty());
-    let guard = StoreGuard::new(config.store.path.clone(), store_id, stream);
+    let of_guard = config.store.clone();
+    let guard = StoreGuard::new(move || setup::read(&of_guard)?.facts(), store_id, stream);
     let worker = Worker::new(broker.clone(), store.clone(), config.lanes.clone())
         .guard(guard)
         .name(&name)
-        .suspect_marker(config.store.path.clone())
+        .suspect_marker(match &config.store.place {
+            Place::File(path) => path.clone(),
+            Place::Postgres { marker, .. } => marker.clone(),
+        })
         .poison_starts(config.store.poison_starts);
     let about = About {
         worker: name,
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION"),
-        store: config.store.path.display().to_string(),
+        store: config.store.shown(),
         store_id: store_id.to_string(),
         durability_shortfalls: durability_shortfalls
             .iter()
@@ -105,7 +110,10 @@ pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engi
     let listen = config.ops.listen;
     let ops = Ops::start(listen, about, worker.status(), metrics.clone())
         .map_err(|e| Failure::new(Exit::Unavailable, format!("ops.listen {listen}: {e}; choose another port")))?;
-    let log = config.store.path.with_file_name(log_name(&config.store.path));
+    let log = match &config.store.place {
+        Place::File(path) => Some(path.with_file_name(log_name(path))),
+        Place::Postgres { .. } => None,
+    };
     Ok(Engine { worker, store, ops, process, broker, log, metrics })
 }
 
@@ -114,13 +122,41 @@ fn log_name(path: &std::path::Path) -> String {
     format!("{name}-wal")
 }
 
-fn start_store(config: &Config, sqlite: Sqlite, owner: &str, process: Arc<Process>) -> Result<Store, Failure> {
+/// Whichever store it is.
+enum Opened {
+    Sqlite(Sqlite),
+    Postgres(Postgres),
+}
+
+impl Opened {
+    async fn open(config: &Config) -> Result<Self, Failure> {
+        Ok(match &config.store.place {
+            Place::File(path) => Self::Sqlite(Sqlite::open(sqlite_settings(config, path, false))?),
+            Place::Postgres { settings, .. } => Self::Postgres(Postgres::open(settings.clone()).await?),
+        })
+    }
+
+    fn store_id(&self) -> StoreId {
+        match self {
+            Self::Sqlite(store) => store.store_id(),
+            Self::Postgres(store) => store.store_id(),
+        }
+    }
+}
+
+fn start_store(config: &Config, backend: Opened, name: &str, process: Arc<Process>) -> Result<Store, Failure> {
+    // Process ids and names repeat from machine to machine and from container to container; an owner must not.
+    let owner = &format!("{name}-{:016x}", rand::random::<u64>());
     let limits = WriterLimits { group: config.store.group, claim: CLAIM, poison_starts: config.store.poison_starts };
     let seen = move |done: &crate::store::GroupDone| {
         process.group(u32::try_from(done.requests).unwrap_or(u32::MAX), done.took);
     };
-    Store::start(sqlite, book_policy(&config.book), limits, owner, seen)
-        .map_err(|e| Failure::new(Exit::Unavailable, format!("the store's thread cannot be started: {e}")))
+    let policy = book_policy(&config.book);
+    let started = match backend {
+        Opened::Sqlite(backend) => Store::start(backend, policy, limits, owner, seen),
+        Opened::Postgres(backend) => Store::start(backend, policy, limits, owner, seen),
+    };
+    started.map_err(|e| Failure::new(Exit::Unavailable, format!("the store's thread cannot be started: {e}")))
 }
 
 fn book_policy(book: &BookSettings) -> BookPolicy {
@@ -153,8 +189,8 @@ impl Engine {
     }
 }
 
-/// Keeps the process's own gauges: the connection and the size of the write-ahead log; and the histograms small.
-async fn watch(process: Arc<Process>, broker: Broker<Nats>, log: std::path::PathBuf, metrics: Option<Exposition>) {
+/// Keeps the process's own gauges: the connection and the size of a file store's write-ahead log; and the histograms small.
+async fn watch(process: Arc<Process>, broker: Broker<Nats>, log: Option<PathBuf>, metrics: Option<Exposition>) {
     let mut link = broker.link();
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     let mut epoch = link.borrow().epoch;
@@ -167,7 +203,10 @@ async fn watch(process: Arc<Process>, broker: Broker<Nats>, log: std::path::Path
         if let Some(metrics) = &metrics {
             metrics.upkeep();
         }
-        let bytes = tokio::fs::metadata(&log).await.map_or(0, |m| m.len());
+        let bytes = match &log {
+            Some(log) => tokio::fs::metadata(log).await.map_or(0, |m| m.len()),
+            None => 0,
+        };
         process.log_bytes.set(f64::from(u32::try_from(bytes >> 10).unwrap_or(u32::MAX)) * 1024.0);
         tokio::select! {
             _ = ticks.tick() => {}

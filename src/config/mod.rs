@@ -29,7 +29,7 @@ use read::Table;
 pub use broker::{BrokerSettings, ClientCert, Login, Streams};
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use read::PrintedValue;
-pub use sections::{BookSettings, LogFormat, LogSettings, OpsSettings, StoreSettings};
+pub use sections::{BookSettings, LogFormat, LogSettings, OpsSettings, Place, StoreSettings};
 
 /// The file that is read when none is named and it is there.
 pub const DEFAULT_FILE: &str = "acquit.toml";
@@ -106,7 +106,7 @@ impl Config {
         let one = |name: &str| tables.get(name).and_then(|tables| tables.first());
         let all = |name: &str| tables.get(name).map(Vec::as_slice).unwrap_or_default();
         let broker = broker::broker(one("broker")?, problems);
-        let store = sections::store(one("store")?);
+        let store = sections::store(one("store")?, problems);
         let book = sections::book(one("book")?, all("account"), problems);
         let schemes: Vec<Scheme> = schemes::schemes(all("scheme"), problems);
         let lanes = lanes::lanes(all("lane"), &schemes, problems);

@@ -27,7 +27,9 @@ use jiff::Timestamp;
 use crate::domain::{EventId, LaneName, OrderKey, SchemeName};
 
 pub use book::{BookPolicy, Unknown};
-pub use postgres::{Postgres, PostgresError, PostgresSettings, Provisioned, migrate};
+pub use postgres::{
+    Postgres, PostgresError, PostgresSettings, Provisioned, Shortfall, is_schema_name, migrate, shortfalls, url_problem,
+};
 pub use read::{
     AttemptRecord, BookLine, EventKey, EventRecord, NoteRecord, PaymentLine, PaymentRecord, ReadError, Reader,
     TransferRecord,

@@ -6,6 +6,7 @@
 //! [`Trouble::Again`]: the group is decided anew over the rows that stand then.
 
 mod connect;
+mod durability;
 mod load;
 mod migrate;
 mod save;
@@ -23,8 +24,11 @@ use super::{Backend, StoreLost, Trouble};
 use crate::domain::{StoreId, StreamName};
 use connect::Session;
 
-pub use connect::PostgresError;
+#[cfg(test)]
+pub(super) use connect::config;
 pub(super) use connect::{Fault, client, text as fault_text};
+pub use connect::{PostgresError, is_schema_name, url_problem};
+pub use durability::{Shortfall, shortfalls};
 pub(super) use load::{attempt_of, event_of, money, payment_of, signed, unsigned};
 pub(super) use migrate::verify;
 pub use migrate::{Provisioned, migrate};
@@ -38,7 +42,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// How the database is reached.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PostgresSettings {
     /// `postgres://user@host:5432/database`, without a password.
     pub url: String,

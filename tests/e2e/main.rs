@@ -11,6 +11,7 @@ mod cluster;
 mod content;
 mod dates;
 mod dead_letters;
+mod fleet;
 mod guards;
 mod kills;
 mod load;

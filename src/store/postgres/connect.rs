@@ -78,7 +78,11 @@ pub enum PostgresError {
 impl From<tokio_postgres::Error> for PostgresError {
     fn from(error: tokio_postgres::Error) -> Self {
         let text = text(&error);
-        if error.as_db_error().is_some() { Self::Refused(text) } else { Self::Unreachable(text) }
+        // Authorisation, access rules and names that do not exist; the rest is a server that does not serve now.
+        match error.code().and_then(|state| state.code().get(..2)) {
+            Some("28" | "42" | "3D" | "3F") => Self::Refused(text),
+            Some(_) | None => Self::Unreachable(text),
+        }
     }
 }
 
@@ -106,12 +110,7 @@ impl Fault {
         };
         let Some(state) = error.code() else { return Trouble::Lost(StoreLost::Failed(text(&error))) };
         // Another process was faster, or stood in the way: the rows tell what stands now.
-        let again = [
-            SqlState::UNIQUE_VIOLATION,
-            SqlState::T_R_SERIALIZATION_FAILURE,
-            SqlState::T_R_DEADLOCK_DETECTED,
-            SqlState::LOCK_NOT_AVAILABLE,
-        ];
+        let again = [SqlState::UNIQUE_VIOLATION, SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
         if again.contains(state) {
             return Trouble::Again(text(&error));
         }
@@ -135,10 +134,18 @@ pub(in crate::store) fn text(error: &tokio_postgres::Error) -> String {
             format!("SQLSTATE {}{about}", db.code().code())
         }
         None if error.is_closed() => "the connection is closed".to_owned(),
-        None => match std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>()) {
-            Some(io) => io.kind().to_string(),
-            None => "the connection failed".to_owned(),
-        },
+        None => cause(error),
+    }
+}
+
+/// What the network or TLS said, which holds nothing of ours.
+fn cause(error: &tokio_postgres::Error) -> String {
+    let Some(source) = std::error::Error::source(error) else { return "the connection failed".to_owned() };
+    let io = source.downcast_ref::<std::io::Error>();
+    let inner = io.and_then(std::io::Error::get_ref).map(|inner| inner as &dyn std::error::Error);
+    match inner.unwrap_or(source).downcast_ref::<rustls::Error>() {
+        Some(tls) => tls.to_string(),
+        None => io.map_or_else(|| "the connection failed".to_owned(), |io| io.kind().to_string()),
     }
 }
 
@@ -226,7 +233,7 @@ async fn prepare(client: &Client, settings: &PostgresSettings) -> Result<(), tok
     client
         .batch_execute(&format!(
             "SET search_path = \"{}\"; SET timezone = 'UTC'; SET statement_timeout = {millis}; \
-             SET lock_timeout = {millis}; SET idle_in_transaction_session_timeout = {}; \
+             SET idle_in_transaction_session_timeout = {}; \
              SET default_transaction_isolation = 'read committed'; SET jit = off; \
              SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') \
              WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false)",
@@ -236,16 +243,21 @@ async fn prepare(client: &Client, settings: &PostgresSettings) -> Result<(), tok
         .await
 }
 
-fn config(settings: &PostgresSettings) -> Result<Config, PostgresError> {
-    let mut config = settings.url.parse::<Config>().map_err(|_| PostgresError::Url { problem: "it cannot be read" })?;
-    if config.get_hosts().is_empty() {
-        return Err(PostgresError::Url { problem: "it names no host" });
+pub(in crate::store) fn config(settings: &PostgresSettings) -> Result<Config, PostgresError> {
+    if let Some(problem) = url_problem(&settings.url) {
+        return Err(PostgresError::Url { problem });
     }
+    // It goes into statements as a name.
+    if !is_schema_name(&settings.schema) {
+        return Err(PostgresError::Url { problem: "the name of the schema is none that may be used" });
+    }
+    let mut config = settings.url.parse::<Config>().map_err(|_| PostgresError::Url { problem: "it cannot be read" })?;
     if let Some(path) = &settings.password_file {
         let file = |e: std::io::Error| PostgresError::File { path: path.clone(), problem: e.to_string() };
         config.password(std::fs::read_to_string(path).map_err(file)?.trim());
     }
-    let here = config.get_hosts().iter().all(is_here);
+    // An address that is given beside a name is the one that is connected to.
+    let here = config.get_hosts().iter().all(is_here) && config.get_hostaddrs().iter().all(|a| a.is_loopback());
     if !here && !settings.allow_plaintext {
         config.ssl_mode(SslMode::Require);
     } else if here && config.get_ssl_mode() == SslMode::Prefer {
@@ -257,6 +269,29 @@ fn config(settings: &PostgresSettings) -> Result<Config, PostgresError> {
         .keepalives_idle(Duration::from_secs(10))
         .tcp_user_timeout(Duration::from_secs(15));
     Ok(config)
+}
+
+/// What is wrong with a url, if anything.
+#[must_use]
+pub fn url_problem(url: &str) -> Option<&'static str> {
+    if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+        return Some("it does not begin with postgres://");
+    }
+    match url.parse::<Config>() {
+        Err(_) => Some("it cannot be read"),
+        Ok(config) if config.get_password().is_some() => Some("it holds a password"),
+        Ok(config) if config.get_hosts().is_empty() => Some("it names no host"),
+        Ok(config) if config.get_user().is_none() => Some("it names no user"),
+        Ok(_) => None,
+    }
+}
+
+/// Whether a schema may have this name: lower-case letters, digits and `_`, at most 63, and none of PostgreSQL's own.
+#[must_use]
+pub fn is_schema_name(name: &str) -> bool {
+    let tail = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let starts = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    starts && name.len() <= 63 && name.bytes().all(tail) && !name.starts_with("pg_")
 }
 
 fn is_here(host: &Host) -> bool {

@@ -2,7 +2,7 @@
 //! worker only verifies.
 
 use jiff::Timestamp;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, GenericClient};
 
 use super::PostgresSettings;
 use super::connect::{PostgresError, client};
@@ -37,7 +37,12 @@ pub async fn migrate(settings: &PostgresSettings, store_id_bits: u128) -> Result
     let schema = &settings.schema;
     let transaction = client.transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
-    transaction.batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\"")).await?;
+    match found(&transaction, schema).await? {
+        // Whoever may use a schema need not have the right to make one.
+        Found::Nothing => transaction.batch_execute(&format!("CREATE SCHEMA \"{schema}\"")).await?,
+        Found::Empty | Found::Store => {}
+        Found::Other => return Err(PostgresError::NotAStore { schema: schema.clone() }),
+    }
     transaction
         .batch_execute(
             "CREATE TABLE IF NOT EXISTS migrations (version integer PRIMARY KEY, applied_at timestamptz NOT NULL)",
@@ -63,21 +68,38 @@ pub async fn migrate(settings: &PostgresSettings, store_id_bits: u128) -> Result
     Ok(Provisioned { store_id, from, to: known })
 }
 
-/// Sees that the schema is a store of ours and of this version; gives its identity.
-pub(in crate::store) async fn verify(client: &Client) -> Result<StoreId, PostgresError> {
+/// What there is under the schema's name.
+enum Found {
+    Nothing,
+    Empty,
+    Store,
+    Other,
+}
+
+async fn found(client: &impl GenericClient, schema: &str) -> Result<Found, PostgresError> {
     let row = client
-        .query_one(
-            "SELECT current_setting('search_path'), obj_description(to_regnamespace(current_setting('search_path'))::oid, \
-             'pg_namespace'), to_regclass('migrations') IS NOT NULL",
-            &[],
+        .query_opt(
+            "SELECT obj_description(n.oid, 'pg_namespace'), EXISTS (SELECT 1 FROM pg_class c WHERE c.relnamespace = n.oid) \
+             FROM pg_namespace n WHERE n.nspname = $1",
+            &[&schema],
         )
         .await?;
-    let schema = row.try_get::<_, String>(0)?.trim_matches('"').to_owned();
-    if !row.try_get::<_, bool>(2)? {
-        return Err(PostgresError::Missing { schema });
+    let Some(row) = row else { return Ok(Found::Nothing) };
+    match (row.try_get::<_, Option<&str>>(0)?, row.try_get(1)?) {
+        (Some(MARK), true) => Ok(Found::Store),
+        (_, false) => Ok(Found::Empty),
+        (_, true) => Ok(Found::Other),
     }
-    if row.try_get::<_, Option<&str>>(1)? != Some(MARK) {
-        return Err(PostgresError::NotAStore { schema });
+}
+
+/// Sees that the schema is a store of ours and of this version; gives its identity.
+pub(in crate::store) async fn verify(client: &Client) -> Result<StoreId, PostgresError> {
+    let schema: String = client.query_one("SELECT current_setting('search_path')", &[]).await?.try_get(0)?;
+    let schema = schema.trim_matches('"').to_owned();
+    match found(client, &schema).await? {
+        Found::Nothing | Found::Empty => return Err(PostgresError::Missing { schema }),
+        Found::Other => return Err(PostgresError::NotAStore { schema }),
+        Found::Store => {}
     }
     let found = client.query_one("SELECT coalesce(max(version), 0) FROM migrations", &[]).await?.try_get(0)?;
     let known = known();

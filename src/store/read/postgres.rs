@@ -154,10 +154,8 @@ impl Reader {
 
     pub(super) fn events_after(&self, after: EventKey, limit: u32) -> Result<(Vec<EventRow>, EventKey), ReadError> {
         self.ask(async move |client| {
-            let sql = concat!(
-                events!(),
-                " WHERE (e.stream, e.sequence) > ($1, $2) ORDER BY e.stream, e.sequence LIMIT $3"
-            );
+            let sql =
+                concat!(events!(), " WHERE (e.stream, e.sequence) > ($1, $2) ORDER BY e.stream, e.sequence LIMIT $3");
             let rows = events(&client, sql, &[&after.stream, &after.sequence, &i64::from(limit)]).await?;
             let Some(last) = rows.last() else { return Ok((rows, after)) };
             let stream = stream(&client, &last.event).await?.unwrap_or(after.stream);

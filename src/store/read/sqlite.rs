@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use super::super::rows::{EventRow};
+use super::super::rows::EventRow;
 use super::super::sqlite::{
     Fault, attempt_of, event_of, event_select, facts, instant, payment_of, payment_select, signed, text, unsigned,
 };
 use super::super::{Facts, schema};
-use super::{AttemptRecord, EventKey, EventRecord, NoteRecord, PaymentLine, PaymentRecord, ReadError, TransferRecord, masked};
+use super::{
+    AttemptRecord, EventKey, EventRecord, NoteRecord, PaymentLine, PaymentRecord, ReadError, TransferRecord, masked,
+};
 use crate::domain::{Currency, EventId, Money, PaymentId, StreamName};
 
 impl From<Fault> for ReadError {
@@ -194,4 +196,3 @@ impl Reader {
         Ok(notes)
     }
 }
-

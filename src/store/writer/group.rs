@@ -21,6 +21,8 @@ pub struct GroupDone {
     pub changed: bool,
     /// From the begin to the answered commit.
     pub took: Duration,
+    /// Times that another process was in the way and it was decided again.
+    pub again: u32,
     /// Why it was lost.
     pub lost: Option<StoreLost>,
 }
@@ -64,14 +66,15 @@ async fn serve<B: Backend>(backend: &mut B, mut requests: Vec<Request>, terms: &
             continue;
         }
         let begun = Instant::now();
-        let end = apply(backend, &group, terms).await;
+        let mut again = 0;
+        let end = apply(backend, &group, terms, &mut again).await;
         let (changed, lost) = match &end {
             Ok((_, changed)) => (*changed, None),
             Err(Trouble::Lost(lost)) => (false, Some(lost.clone())),
             Err(Trouble::Content(why)) => (false, Some(StoreLost::Refused(why.clone()))),
             Err(Trouble::Again(why)) => (false, Some(StoreLost::Failed(why.clone()))),
         };
-        seen(&GroupDone { requests: group.len(), changed, took: begun.elapsed(), lost });
+        seen(&GroupDone { requests: group.len(), changed, took: begun.elapsed(), again, lost });
         match end {
             Ok((verdicts, _)) => {
                 for (request, verdict) in group.into_iter().zip(verdicts) {
@@ -100,16 +103,21 @@ fn lose(group: Vec<Request>, lost: &StoreLost) {
 const AGAIN: u32 = 32;
 
 /// One transaction, or two where the first one's commit was not answered; more where another process was in the way.
-async fn apply<B: Backend>(backend: &mut B, group: &[Request], terms: &Terms) -> Result<(Vec<Verdict>, bool), Trouble> {
+async fn apply<B: Backend>(
+    backend: &mut B,
+    group: &[Request],
+    terms: &Terms,
+    again: &mut u32,
+) -> Result<(Vec<Verdict>, bool), Trouble> {
     let asks = group.iter().filter_map(Request::ask).collect::<Vec<_>>();
     let wanted = wanted(&asks);
-    let (mut unknown, mut again) = (false, 0_u32);
+    let mut unknown = false;
     loop {
         let rows = match backend.begin(&wanted).await {
             Ok(rows) => rows,
-            Err(Trouble::Again(_)) if again < AGAIN => {
-                again = again.saturating_add(1);
-                step_aside(again).await;
+            Err(Trouble::Again(_)) if *again < AGAIN => {
+                *again = again.saturating_add(1);
+                step_aside(*again).await;
                 continue;
             }
             Err(trouble) => return Err(trouble),
@@ -131,9 +139,9 @@ async fn apply<B: Backend>(backend: &mut B, group: &[Request], terms: &Terms) ->
                 unknown = true;
                 backend.reset().await?;
             }
-            Err(Trouble::Again(_)) if again < AGAIN => {
-                again = again.saturating_add(1);
-                step_aside(again).await;
+            Err(Trouble::Again(_)) if *again < AGAIN => {
+                *again = again.saturating_add(1);
+                step_aside(*again).await;
             }
             Err(trouble) => return Err(trouble),
         }
