@@ -198,7 +198,8 @@ store.schema (acquit.toml:4): must be at most 63 lower-case letters, digits and 
 store.statement_timeout (acquit.toml:5): must be a duration from 100ms to 1m; write it with units, such as \"250ms\", \"2s\" or \"1m30s\"";
     let mut lines: Vec<&str> = told.lines().collect();
     let mut wanted: Vec<&str> = expected.lines().collect();
-    (lines.sort_unstable(), wanted.sort_unstable());
+    lines.sort_unstable();
+    wanted.sort_unstable();
     assert_eq!(lines, wanted);
     let file = tempfile::NamedTempFile::new().unwrap();
     let told = refused(&format!("[store]\nca_file = {0:?}\npassword_file = {0:?}\n", file.path()));

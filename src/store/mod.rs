@@ -16,7 +16,8 @@ mod sqlite;
 mod words;
 mod writer;
 
-#[cfg(test)]
+// They run over real servers, which are the lab's.
+#[cfg(all(test, feature = "lab"))]
 mod tests;
 
 use std::future::Future;

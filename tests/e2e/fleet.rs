@@ -111,6 +111,6 @@ async fn a_database_that_was_not_provisioned_and_one_of_other_settings_are_named
     site.drained(&worker).await;
     let said = site.acquit(Role::Operator, &["explain", "no-such-payment"]).await;
     assert!(said.code.is_some_and(|code| code < 2), "{said:?}");
-    drop(worker.terminate().await);
+    worker.terminate().await;
     site.balances(load.expected).await;
 }

@@ -25,15 +25,16 @@ pub(super) async fn save(session: &Session, memory: &mut Memory, changes: &Chang
         session.client.batch_execute("COMMIT").await?;
         Ok(())
     };
+    // Polled, and so sent, in this order. Boxed: each holds a column of every row.
     try_join(
         try_join5(
-            new.write(session, sql::NEW_PAYMENTS),
-            changed.write(session, sql::CHANGED_PAYMENTS),
-            attempts.write(session),
-            accounts.write(session),
-            events.write(session),
+            Box::pin(new.write(session, sql::NEW_PAYMENTS)),
+            Box::pin(changed.write(session, sql::CHANGED_PAYMENTS)),
+            Box::pin(attempts.write(session)),
+            Box::pin(accounts.write(session)),
+            Box::pin(events.write(session)),
         ),
-        try_join3(write_notes(session, changes), starts.write(session), commit),
+        try_join3(Box::pin(write_notes(session, changes)), Box::pin(starts.write(session)), commit),
     )
     .await?;
     Ok(())
