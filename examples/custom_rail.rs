@@ -8,10 +8,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use acquit::cli::{Connected, Failure, Global, connect, out, sqlite_settings};
+use acquit::config::Place;
 use acquit::domain::Code;
 use acquit::operate::guard::StoreGuard;
 use acquit::{
-    Answer, BookPolicy, Finding, Order, Rail, RailKey, RailRef, Sqlite, Store, Terms, Unknown, Worker, WriterLimits,
+    Answer, BookPolicy, Finding, Order, Rail, RailKey, RailRef, Reader, Sqlite, Store, Terms, Unknown, Worker,
+    WriterLimits,
 };
 
 /// Remembers its answer to each key and gives the same one again: one effect, however often it is asked.
@@ -61,16 +63,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             return Err(format!("lane {}: {} {}", lane.name, bad.field, bad.rule).into());
         }
     }
-    let sqlite = Sqlite::open(sqlite_settings(&config, false)).map_err(Failure::from)?;
-    let guard = StoreGuard::new(config.store.path.clone(), sqlite.store_id(), broker.streams().payments.to_string());
+    let Place::File(path) = config.store.place.clone() else { return Err("this example wants store.path".into()) };
+    let sqlite = Sqlite::open(sqlite_settings(&config, &path, false)).map_err(Failure::from)?;
+    let facts = move || Reader::open(&path, Duration::from_secs(1))?.facts();
+    let guard = StoreGuard::new(facts, sqlite.store_id(), broker.streams().payments.to_string());
     let owner = format!("custom-rail-{}", std::process::id());
     let book = BookPolicy { unknown: Unknown::Refuse, declared: Default::default() };
-    let limits = WriterLimits {
-        group: config.store.group,
-        claim: Duration::from_secs(60),
-        poison_starts: config.store.poison_starts,
-        keep: None,
-    };
+    let (group, poison_starts) = (config.store.group, config.store.poison_starts);
+    let limits = WriterLimits { group, claim: Duration::from_secs(60), poison_starts, keep: None };
     let store = Store::start(sqlite, book, limits, &owner, |_| {})?;
     let worker = Worker::new(broker, store.clone(), config.lanes).guard(guard).name(owner).rail(Memory::default());
     let drained = worker.run(async { drop(tokio::signal::ctrl_c().await) }).await;

@@ -76,5 +76,5 @@ pub use intake::{Contract, Decode, Decoded, Raw, Rules, Scheme, Unreadable};
 pub use rails::http::{Http, HttpSettings};
 pub use rails::{NoRail, Rail, Terms};
 pub use resilience::{BreakerPolicy, RetryPolicy};
-pub use store::{Backend, BookPolicy, Order, Sqlite, SqliteSettings, Store, Unknown, WriterLimits};
+pub use store::{Backend, BookPolicy, Order, Postgres, Reader, Sqlite, SqliteSettings, Store, Unknown, WriterLimits};
 pub use worker::{Drained, Guard, Lane, Limits, NoGuard, Worker};

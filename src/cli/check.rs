@@ -1,16 +1,14 @@
 //! `acquit check`.
 
-use std::time::Duration;
-
 use clap::Args;
 use serde::Serialize;
 
 use super::{Connected, Exit, Failure, Global, load, out, print_json, setup};
 use crate::broker::ApiError;
-use crate::config::Config;
+use crate::config::{Config, Place};
 use crate::operate::check::{Finding, Weight, check, keep_findings};
 use crate::rails::http::Http;
-use crate::store::Reader;
+use crate::store::shortfalls;
 
 pub(super) const EXAMPLES: &str = "Examples:
   acquit check                       configuration, broker, store; exit 1 where something is wrong
@@ -47,10 +45,9 @@ pub(super) async fn run(global: &Global, args: CheckArgs) -> Result<Exit, Failur
     }
     let broker = setup::connect_as(&config, "check").await?;
     let Connected { config, broker } = Connected { config, broker };
-    let facts =
-        Reader::open(&config.store.path, Duration::from_secs(2)).and_then(|reader| reader.facts()).map_err(|e| {
-            Failure::new(Exit::Found, format!("store {}: {e}; run `acquit provision`", config.store.path.display()))
-        })?;
+    let facts = setup::read(&config.store).and_then(|reader| reader.facts()).map_err(|e| {
+        Failure::new(Exit::Found, format!("store {}: {e}; run `acquit provision`", config.store.shown()))
+    })?;
     let mut findings = check(&broker, &config.lanes, &facts, None).await?;
     findings.extend(rails(&config).await);
     if let Some(keep) = config.store.keep {
@@ -60,6 +57,12 @@ pub(super) async fn run(global: &Global, args: CheckArgs) -> Result<Exit, Failur
             Err(ApiError::NotFound { .. }) => {}
             Err(error) => return Err(error.into()),
         }
+    }
+    if let Place::Postgres { settings, .. } = &config.store.place {
+        let held =
+            config.lanes.iter().map(|lane| u32::from(lane.limits.slots).saturating_add(lane.limits.parked.into()));
+        let group = held.sum::<u32>().min(config.store.group.into());
+        findings.extend(shortfalls(settings, group).await?.into_iter().map(Finding::of_database));
     }
     report(global, &findings);
     let bad = findings.iter().any(|f| f.weight == Weight::Problem);

@@ -12,6 +12,7 @@ use super::progress::Progress;
 use super::provision::parse_span;
 use super::{Connected, Exit, Failure, Global, connect, print_json, setup};
 use crate::broker::{Broker, Nats};
+use crate::config::Place;
 use crate::domain::{Code, PaymentId, StreamName};
 use crate::operate::Mandate;
 use crate::operate::dlq::{
@@ -231,7 +232,11 @@ async fn run_redrive(global: &Global, args: RedriveArgs) -> Result<Exit, Failure
         again: args.again,
     };
     // The store says what will become of each; on a machine without it the redrive works as well.
-    let store = if config.store.path.exists() { Some(setup::reader(&config)?) } else { None };
+    let there = match &config.store.place {
+        Place::File(path) => path.exists(),
+        Place::Postgres { .. } => true,
+    };
+    let store = if there { Some(setup::reader(&config)?) } else { None };
     let mut progress = Progress::new(global);
     let done = redrive(&broker, store.as_ref(), &options, |so_far| {
         progress.show(|| format!("{} redriven, {} refused", so_far.redriven, so_far.refused));

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::broker::{ApiError, ConnectError, PublishError, WireError};
 use crate::operate::Trouble;
-use crate::store::{OpenError, ReadError};
+use crate::store::{OpenError, PostgresError, ReadError};
 
 /// How a verb ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,9 +120,24 @@ impl From<OpenError> for Failure {
     }
 }
 
+impl From<PostgresError> for Failure {
+    fn from(error: PostgresError) -> Self {
+        let exit = match &error {
+            PostgresError::Url { .. } | PostgresError::File { .. } | PostgresError::Tls(_) => Exit::Config,
+            PostgresError::Unreachable(_)
+            | PostgresError::Refused(_)
+            | PostgresError::Missing { .. }
+            | PostgresError::SchemaTooOld { .. }
+            | PostgresError::SchemaTooNew { .. }
+            | PostgresError::NotAStore { .. } => Exit::Unavailable,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
-        Self::new(Exit::Unavailable, format!("store: {error}; check store.path"))
+        Self::new(Exit::Unavailable, format!("store: {error}; check [store]"))
     }
 }
 
@@ -140,7 +155,7 @@ impl From<Trouble> for Failure {
             Trouble::NotThere { what } if what.starts_with("consumer") || what.starts_with("stream") => {
                 (Exit::Unavailable, "; run `acquit provision`")
             }
-            Trouble::Store(_) => (Exit::Unavailable, "; check store.path"),
+            Trouble::Store(_) => (Exit::Unavailable, "; check [store]"),
             Trouble::Refused { .. } | Trouble::NotThere { .. } | Trouble::Local { .. } => (Exit::Unavailable, ""),
             Trouble::BadInput { .. } => (Exit::Data, ""),
         };

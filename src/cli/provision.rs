@@ -5,8 +5,10 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{Connected, Exit, Failure, Global, connect, out, print_json, sqlite_settings};
+use crate::config::{Config, Place};
+use crate::domain::StoreId;
 use crate::operate::provision::{Action, Options, Plan, Start, apply, plan};
-use crate::store::{OpenError, Reader, Sqlite};
+use crate::store::{OpenError, Postgres, PostgresError, Reader, Sqlite, migrate};
 
 pub(super) const EXAMPLES: &str = "Examples:
   acquit provision --dry-run            show what would be done
@@ -60,12 +62,7 @@ pub(super) fn parse_span(text: &str) -> Result<Duration, String> {
 
 pub(super) async fn run(global: &Global, args: ProvisionArgs) -> Result<Exit, Failure> {
     let Connected { config, broker } = connect(global, "provision").await?;
-    let store_id = if args.dry_run && !config.store.path.exists() {
-        // A dry run makes no store either; any identity differs from every consumer's.
-        crate::domain::StoreId::from_random(rand::random())
-    } else {
-        store_id(&config)?
-    };
+    let store_id = store_id(&config, args.dry_run).await?;
     let options = Options {
         replicas: args.replicas,
         ack_wait_ns: args.ack_wait.map(|wait| u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)),
@@ -91,13 +88,27 @@ pub(super) async fn run(global: &Global, args: ProvisionArgs) -> Result<Exit, Fa
     Ok(Exit::Done)
 }
 
-/// The store's identity; the store is made where there is none. A worker that runs has it open: then it is only read.
-fn store_id(config: &crate::config::Config) -> Result<crate::domain::StoreId, Failure> {
-    match Sqlite::open(sqlite_settings(config, true)) {
-        Ok(sqlite) => Ok(sqlite.store_id()),
-        Err(OpenError::AlreadyRunning { .. }) => {
-            Ok(Reader::open(&config.store.path, Duration::from_secs(2))?.facts()?.store_id)
+/// The store's identity; the store is made where there is none, and brought to this version. A dry run makes none: any
+/// identity differs from every consumer's.
+async fn store_id(config: &Config, dry_run: bool) -> Result<StoreId, Failure> {
+    let path = match &config.store.place {
+        Place::File(path) => path,
+        Place::Postgres { settings, .. } if dry_run => {
+            return match Postgres::open(settings.clone()).await {
+                Ok(store) => Ok(store.store_id()),
+                Err(PostgresError::Missing { .. }) => Ok(StoreId::from_random(rand::random())),
+                Err(error) => Err(error.into()),
+            };
         }
+        Place::Postgres { settings, .. } => return Ok(migrate(settings, rand::random()).await?.store_id),
+    };
+    if dry_run && !path.exists() {
+        return Ok(StoreId::from_random(rand::random()));
+    }
+    match Sqlite::open(sqlite_settings(config, path, true)) {
+        Ok(sqlite) => Ok(sqlite.store_id()),
+        // A worker that runs has it open: then it is only read.
+        Err(OpenError::AlreadyRunning { .. }) => Ok(Reader::open(path, Duration::from_secs(2))?.facts()?.store_id),
         Err(error) => Err(error.into()),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +11,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Exit, Failure, Global, load, note, setup, sqlite_settings};
 use crate::broker::{Broker, Nats};
-use crate::config::{BookSettings, Config, LogFormat, StoreSettings};
-use crate::domain::LaneName;
+use crate::config::{BookSettings, Config, LogFormat, Place, StoreSettings};
+use crate::domain::{LaneName, StoreId};
 use crate::operate::check::{keep_findings, shortfalls};
 use crate::operate::guard::StoreGuard;
 use crate::ops::{About, Ops, Served, Token};
 use crate::rails::http::{Http, HttpSettings};
-use crate::store::{BookPolicy, GroupDone, Sqlite, Store, Unknown, WriterLimits};
+use crate::store::{BookPolicy, GroupDone, Postgres, Sqlite, Store, Unknown, WriterLimits};
 use crate::telemetry::metrics::Process;
 use crate::telemetry::{self, Exposition, Life, Traces};
 use crate::worker::{Drained, StatusHandle, Worker};
@@ -46,7 +47,7 @@ pub struct Engine {
     ops: Ops,
     process: Arc<Process>,
     broker: Broker<Nats>,
-    log: std::path::PathBuf,
+    log: Option<PathBuf>,
     metrics: Option<Exposition>,
     traces: Traces,
 }
@@ -74,14 +75,13 @@ fn exit_of(drained: Drained) -> Exit {
 /// # Errors
 /// What is missing and what to do about it.
 pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engine, Failure> {
-    let settings = sqlite_settings(config, false);
-    let sqlite = Sqlite::open(settings)?;
-    let store_id = sqlite.store_id();
+    let backend = Opened::open(config).await?;
+    let store_id = backend.store_id();
     let broker = setup::connect_as(config, "worker").await?;
     let process = Arc::new(Process::new());
     let name = format!("{}-{}", config.broker.name, std::process::id());
     let keep = keep(config, &broker).await?;
-    let store = start_store(config, sqlite, &name, keep, Arc::clone(&process))?;
+    let store = start_store(config, backend, &name, keep, Arc::clone(&process))?;
     let stream = config.broker.streams.payments.to_string();
     let durability_shortfalls = match broker.stream_info(&stream).await {
         Ok(info) => shortfalls(&stream, &info),
@@ -94,7 +94,8 @@ pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engi
     }
     process.shortfall("replicas", !durability_shortfalls.is_empty());
     let rails = rails(config).await?;
-    let guard = StoreGuard::new(config.store.path.clone(), store_id, stream);
+    let of_guard = config.store.clone();
+    let guard = StoreGuard::new(move || setup::read(&of_guard)?.facts(), store_id, stream);
     let traces = match &config.traces {
         Some(settings) => Traces::start(settings, &name)
             .map_err(|e| Failure::new(Exit::Bug, format!("traces cannot be sent: {e}")))?,
@@ -104,14 +105,17 @@ pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engi
         .guard(guard)
         .traces(traces.clone())
         .name(&name)
-        .suspect_marker(config.store.path.clone())
+        .suspect_marker(match &config.store.place {
+            Place::File(path) => path.clone(),
+            Place::Postgres { marker, .. } => marker.clone(),
+        })
         .poison_starts(config.store.poison_starts)
         .rails(rails);
     let about = About {
         worker: name,
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION"),
-        store: config.store.path.display().to_string(),
+        store: config.store.shown(),
         store_id: store_id.to_string(),
         durability_shortfalls: durability_shortfalls
             .iter()
@@ -123,7 +127,10 @@ pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engi
     let (lanes, control) = (worker.status(), worker.control());
     let ops = Ops::start(listen, Served { about, lanes, control, token, metrics: metrics.clone() })
         .map_err(|e| Failure::new(Exit::Unavailable, format!("ops.listen {listen}: {e}; choose another port")))?;
-    let log = config.store.path.with_file_name(log_name(&config.store.path));
+    let log = match &config.store.place {
+        Place::File(path) => Some(path.with_file_name(log_name(path))),
+        Place::Postgres { .. } => None,
+    };
     Ok(Engine { worker, store, ops, process, broker, log, metrics, traces })
 }
 
@@ -173,13 +180,37 @@ async fn keep(config: &Config, broker: &Broker<Nats>) -> Result<Option<Duration>
     }
 }
 
+/// Whichever store it is.
+enum Opened {
+    Sqlite(Sqlite),
+    Postgres(Postgres),
+}
+
+impl Opened {
+    async fn open(config: &Config) -> Result<Self, Failure> {
+        Ok(match &config.store.place {
+            Place::File(path) => Self::Sqlite(Sqlite::open(sqlite_settings(config, path, false))?),
+            Place::Postgres { settings, .. } => Self::Postgres(Postgres::open(settings.clone()).await?),
+        })
+    }
+
+    fn store_id(&self) -> StoreId {
+        match self {
+            Self::Sqlite(store) => store.store_id(),
+            Self::Postgres(store) => store.store_id(),
+        }
+    }
+}
+
 fn start_store(
     config: &Config,
-    sqlite: Sqlite,
-    owner: &str,
+    backend: Opened,
+    name: &str,
     keep: Option<Duration>,
     process: Arc<Process>,
 ) -> Result<Store, Failure> {
+    // Process ids and names repeat from machine to machine and from container to container; an owner must not.
+    let owner = &format!("{name}-{:016x}", rand::random::<u64>());
     let StoreSettings { group, poison_starts, .. } = config.store;
     let claim = config.rails.iter().map(HttpSettings::claim).max().unwrap_or(CLAIM);
     let limits = WriterLimits { group, claim, poison_starts, keep };
@@ -189,8 +220,12 @@ fn start_store(
         }
         process.pruned(done.pruned.events, done.pruned.attempts, done.pruned.notes);
     };
-    Store::start(sqlite, book_policy(&config.book), limits, owner, seen)
-        .map_err(|e| Failure::new(Exit::Unavailable, format!("the store's thread cannot be started: {e}")))
+    let policy = book_policy(&config.book);
+    let started = match backend {
+        Opened::Sqlite(backend) => Store::start(backend, policy, limits, owner, seen),
+        Opened::Postgres(backend) => Store::start(backend, policy, limits, owner, seen),
+    };
+    started.map_err(|e| Failure::new(Exit::Unavailable, format!("the store's thread cannot be started: {e}")))
 }
 
 fn book_policy(book: &BookSettings) -> BookPolicy {
@@ -224,8 +259,8 @@ impl Engine {
     }
 }
 
-/// Keeps the process's own gauges: the connection and the size of the write-ahead log; and the histograms small.
-async fn watch(process: Arc<Process>, broker: Broker<Nats>, log: std::path::PathBuf, metrics: Option<Exposition>) {
+/// Keeps the process's own gauges: the connection and the size of a file store's write-ahead log; and the histograms small.
+async fn watch(process: Arc<Process>, broker: Broker<Nats>, log: Option<PathBuf>, metrics: Option<Exposition>) {
     let mut link = broker.link();
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     let mut epoch = link.borrow().epoch;
@@ -238,7 +273,10 @@ async fn watch(process: Arc<Process>, broker: Broker<Nats>, log: std::path::Path
         if let Some(metrics) = &metrics {
             metrics.upkeep();
         }
-        let bytes = tokio::fs::metadata(&log).await.map_or(0, |m| m.len());
+        let bytes = match &log {
+            Some(log) => tokio::fs::metadata(log).await.map_or(0, |m| m.len()),
+            None => 0,
+        };
         process.log_bytes.set(f64::from(u32::try_from(bytes >> 10).unwrap_or(u32::MAX)) * 1024.0);
         tokio::select! {
             _ = ticks.tick() => {}

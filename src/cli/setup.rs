@@ -1,5 +1,6 @@
 //! From configuration to a connected broker and an open store.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use secrecy::SecretString;
 
 use super::{Exit, Failure, Global};
 use crate::broker::{Broker, BrokerSettings, Credentials, Nats, Tls};
-use crate::config::{Config, Login, Sources};
-use crate::store::{Reader, SqliteSettings};
+use crate::config::{Config, Login, Place, Sources, StoreSettings};
+use crate::store::{ReadError, Reader, SqliteSettings};
 
 /// How long a verb waits for its first connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -94,11 +95,18 @@ fn broker_settings(config: &Config, role: &str) -> Result<BrokerSettings, Failur
     })
 }
 
-/// Opens the store for reading, beside a running worker.
+/// Opens the store for reading, beside running workers.
 pub(super) fn reader(config: &Config) -> Result<Reader, Failure> {
-    let path = &config.store.path;
-    Reader::open(path, Duration::from_secs(2))
-        .map_err(|e| Failure::new(Exit::Unavailable, format!("store {}: {e}; check store.path", path.display())))
+    read(&config.store)
+        .map_err(|e| Failure::new(Exit::Unavailable, format!("store {}: {e}; check [store]", config.store.shown())))
+}
+
+/// The same, for whoever says himself what to do.
+pub(super) fn read(store: &StoreSettings) -> Result<Reader, ReadError> {
+    match &store.place {
+        Place::File(path) => Reader::open(path, Duration::from_secs(2)),
+        Place::Postgres { settings, .. } => Reader::connect(settings),
+    }
 }
 
 /// The durable consumers of all lanes.
@@ -106,11 +114,11 @@ pub(super) fn consumers(config: &Config) -> Vec<String> {
     config.lanes.iter().map(|lane| lane.consumer.clone()).collect()
 }
 
-/// The store's settings; `create` where a missing one is to be made.
+/// The settings of a store in the file `path`; `create` where a missing one is to be made.
 #[must_use]
-pub fn sqlite_settings(config: &Config, create: bool) -> SqliteSettings {
+pub fn sqlite_settings(config: &Config, path: &Path, create: bool) -> SqliteSettings {
     SqliteSettings {
-        path: config.store.path.clone(),
+        path: path.to_owned(),
         busy_timeout: config.store.busy_timeout,
         wal_limit_bytes: config.store.wal_limit,
         create,

@@ -82,11 +82,23 @@ const BROKER: Section = Section {
 const STORE: Section = Section {
     name: "store",
     repeated: false,
-    doc: "The durable record (SQLite; one worker process).",
+    doc: "The durable record: a SQLite file for one worker process, or a PostgreSQL database for a fleet.",
     keys: &[
         key("path", Path, "acquit.db", "the database file; on a local disk, never on a network share"),
         key("wal_limit", Size(MIB, 64 * GIB), "256MiB", "the write-ahead log's size at which lanes pause"),
         key("busy_timeout", Span(10 * MS, 10 * SECOND), "250ms", "how long a write waits for another process's lock"),
+        key("url", Text, "", "in place of path: postgres://user@host:5432/database, without a password"),
+        secret("password_file", File, "a file with the database user's password"),
+        key(
+            "ca_file",
+            File,
+            "",
+            "certificates that may vouch for the database (PEM); the system's where none is given",
+        ),
+        key("schema", Text, "acquit", "the schema of the tables; a store each"),
+        key("allow_plaintext", Flag, "false", "reach the database over a network without TLS"),
+        key("statement_timeout", Span(100 * MS, MINUTE), "5s", "how long the database may take for one statement"),
+        key("marker", Path, "acquit.suspect", "with url: a file of this machine that names what may have crashed it"),
         key("group", Whole(1, 4_096), "512", "requests in one transaction at most"),
         key("poison_starts", Whole(1, 100), "5", "starts without an end after which an event is quarantined"),
         key(
@@ -323,6 +335,7 @@ mod tests {
             "password_file",
             "token_file",
             "client_key_file",
+            "password_file",
             "iban",
             "other_id",
             "other_scheme",

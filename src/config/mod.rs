@@ -33,7 +33,7 @@ use read::Table;
 pub use broker::{BrokerSettings, ClientCert, Login};
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use read::PrintedValue;
-pub use sections::{BookSettings, LogFormat, LogSettings, OpsSettings, StoreSettings};
+pub use sections::{BookSettings, LogFormat, LogSettings, OpsSettings, Place, StoreSettings};
 
 /// The file that is read when none is named and it is there.
 pub const DEFAULT_FILE: &str = "acquit.toml";

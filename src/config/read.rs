@@ -96,6 +96,13 @@ impl Table {
         }
     }
 
+    /// Whether somebody gave the key a value.
+    pub(super) fn is_given(&self, name: &str) -> bool {
+        self.values
+            .iter()
+            .any(|(key, value, origin)| *key == name && *value != Value::Absent && *origin != Origin::Default)
+    }
+
     /// Whether a key of the nested table `prefix` (empty for the table's own keys) broke its form.
     pub(super) fn is_incomplete(&self, prefix: &str) -> bool {
         let nested = |name: &str| name.split_once('.').map_or(0, |(table, _)| table.len().saturating_add(1));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::domain::{Account, Iban, OtherAccount};
+use crate::store::{PostgresSettings, is_schema_name, url_problem};
 use crate::telemetry::TraceSettings;
 
 use super::problem::Problem;
@@ -18,8 +19,8 @@ const KEEP_LEAST: Duration = Duration::from_secs(24 * 3600);
 /// The store's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreSettings {
-    /// The database file.
-    pub path: PathBuf,
+    /// Where it is.
+    pub place: Place,
     /// Bytes of the write-ahead log at which lanes pause.
     pub wal_limit: u64,
     /// How long a write waits for another process's lock.
@@ -30,6 +31,31 @@ pub struct StoreSettings {
     pub poison_starts: u32,
     /// How long records of ended events are kept; `None`: for ever. Payments and transfers stay whatever it says.
     pub keep: Option<Duration>,
+}
+
+/// Where the store is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A SQLite file.
+    File(PathBuf),
+    /// A PostgreSQL database.
+    Postgres {
+        /// How it is reached.
+        settings: PostgresSettings,
+        /// The poison guard's file; a file store has it beside itself.
+        marker: PathBuf,
+    },
+}
+
+impl StoreSettings {
+    /// Its place in a few words, without any secret.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match &self.place {
+            Place::File(path) => path.display().to_string(),
+            Place::Postgres { settings, .. } => format!("PostgreSQL, schema {}", settings.schema),
+        }
+    }
 }
 
 /// The book's settings.
@@ -90,14 +116,58 @@ pub(super) fn telemetry(table: &Table, problems: &mut Vec<Problem>) -> Option<Tr
     Some(TraceSettings { endpoint, ratio: table.factor("sampling_ratio") })
 }
 
+/// How long connecting to the database may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+fn place(table: &Table, problems: &mut Vec<Problem>) -> Place {
+    let Some(url) = table.text("url") else {
+        for key in ["password_file", "ca_file"].into_iter().filter(|key| table.is_given(key)) {
+            problems.push(table.problem(key, "must come together with url", "give store.url, or take it out"));
+        }
+        return Place::File(table.path("path").unwrap_or_default());
+    };
+    if table.is_given("path") {
+        let rule = "must be the only place of the store, but path is given too";
+        problems.push(table.problem("url", rule, "take out store.path or store.url"));
+    }
+    if let Some(problem) = url_problem(url) {
+        let remedy = if problem.contains("password") {
+            "put the password into a file and name it in store.password_file"
+        } else {
+            "write \"postgres://acquit@127.0.0.1:5432/payments\" for instance"
+        };
+        problems.push(table.problem("url", format!("must be an address of PostgreSQL ({problem})"), remedy));
+    }
+    let schema = table.text("schema").unwrap_or_default().to_owned();
+    if !is_schema_name(&schema) {
+        let rule = "must be at most 63 lower-case letters, digits and _, not beginning with a digit or pg_";
+        problems.push(table.problem("schema", rule, "write \"acquit\" for instance"));
+    }
+    let settings = PostgresSettings {
+        url: url.to_owned(),
+        password_file: table.path("password_file"),
+        ca_file: table.path("ca_file"),
+        schema,
+        allow_plaintext: table.flag("allow_plaintext"),
+        statement_timeout: table.span("statement_timeout"),
+        connect_timeout: CONNECT_TIMEOUT,
+    };
+    Place::Postgres { settings, marker: table.path("marker").unwrap_or_default() }
+}
+
 pub(super) fn store(table: &Table, problems: &mut Vec<Problem>) -> StoreSettings {
     let keep = Some(table.span("keep")).filter(|keep| !keep.is_zero());
     if keep.is_some_and(|keep| keep < KEEP_LEAST) {
         let remedy = "it must outlast what the streams keep; \"9600h\" are 400 days";
         problems.push(table.problem("keep", "must be 0s or at least 24h", remedy));
     }
+    let place = place(table, problems);
+    if keep.is_some() && matches!(place, Place::Postgres { .. }) {
+        let rule = "must not be given with url: in PostgreSQL records are kept for ever";
+        problems.push(table.problem("keep", rule, "take out store.keep"));
+    }
     StoreSettings {
-        path: table.path("path").unwrap_or_default(),
+        place,
         wal_limit: table.whole("wal_limit"),
         busy_timeout: table.span("busy_timeout"),
         group: table.whole("group"),

@@ -108,7 +108,7 @@ fn flags_go_over_variables_and_variables_over_the_file() {
     let text = "[store]\ngroup = 1\npath = \"file.db\"\npoison_starts = 7\n[[lane]]\nname = \"sct-inst\"\nslots = 1\n";
     let env = [("ACQUIT_STORE_GROUP", "2"), ("ACQUIT_STORE_PATH", "env.db"), ("ACQUIT_LANE_SCT_INST_SLOTS", "9")];
     let config = load(text, &env, &[("store.group", "3")]).unwrap();
-    assert_eq!((config.store.group, config.store.path.as_path()), (3, Path::new("env.db")));
+    assert_eq!((config.store.group, config.store.place.clone()), (3, Place::File("env.db".into())));
     assert_eq!(config.lanes.first().map(|lane| lane.limits.slots), Some(9));
     assert_eq!(printed(&config, "store.group"), ("3".to_owned(), "command line".to_owned()));
     assert_eq!(printed(&config, "store.path"), ("env.db".to_owned(), "ACQUIT_STORE_PATH".to_owned()));
@@ -179,6 +179,34 @@ require_names = true
     let lane = config.lanes.first().unwrap();
     let names: Vec<&str> = lane.rules.schemes().iter().map(|scheme| scheme.name.as_str()).collect();
     assert_eq!(names, ["fednow", "book"]);
+}
+
+#[test]
+fn a_database_is_named_without_its_password_and_not_beside_a_file() {
+    let config = load("[store]\nurl = \"postgres://u@db.example/d\"\nschema = \"fleet\"\n", &[], &[]).unwrap();
+    let Place::Postgres { settings, marker } = &config.store.place else { panic!("{:?}", config.store) };
+    assert_eq!((settings.schema.as_str(), settings.allow_plaintext), ("fleet", false));
+    assert_eq!((settings.statement_timeout.as_secs(), marker.as_path()), (5, Path::new("acquit.suspect")));
+    assert!(!format!("{:?}", config.store).contains("db.example"));
+    let told = refused(
+        "[store]\npath = \"a.db\"\nurl = \"postgres://u:canary@db/d\"\nschema = \"pg_x\"\nstatement_timeout = \"1h\"\n",
+    );
+    let expected = "\
+store.url (acquit.toml:3): must be an address of PostgreSQL (it holds a password); put the password into a file and name it in store.password_file
+store.url (acquit.toml:3): must be the only place of the store, but path is given too; take out store.path or store.url
+store.schema (acquit.toml:4): must be at most 63 lower-case letters, digits and _, not beginning with a digit or pg_; write \"acquit\" for instance
+store.statement_timeout (acquit.toml:5): must be a duration from 100ms to 1m; write it with units, such as \"250ms\", \"2s\" or \"1m30s\"";
+    let mut lines: Vec<&str> = told.lines().collect();
+    let mut wanted: Vec<&str> = expected.lines().collect();
+    lines.sort_unstable();
+    wanted.sort_unstable();
+    assert_eq!(lines, wanted);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let told = refused(&format!("[store]\nca_file = {0:?}\npassword_file = {0:?}\n", file.path()));
+    assert!(
+        told.lines().count() == 2 && told.lines().all(|line| line.contains("must come together with url")),
+        "{told}"
+    );
 }
 
 #[test]
@@ -264,7 +292,7 @@ fn the_files_of_deploy_load_and_keep_the_defaults_they_do_not_name() {
         let config = Config::load(Sources { file: Some(file), env: Vec::new(), flags: pairs(&keys) })
             .unwrap_or_else(|errors| panic!("{name}:\n{errors}"));
         assert_eq!(config.broker.require_tls, over_tls, "{name}");
-        assert_eq!(config.store.path, Path::new("/var/lib/acquit/acquit.db"), "{name}");
+        assert_eq!(config.store.place, Place::File("/var/lib/acquit/acquit.db".into()), "{name}");
         assert_eq!((config.lanes.len(), config.log.format), (1, LogFormat::Json), "{name}");
         // Off loopback the address comes from a variable of the deployment.
         assert!(config.ops.listen.ip().is_loopback(), "{name}");

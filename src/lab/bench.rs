@@ -1,11 +1,13 @@
 //! `acquit bench`: a real server whose stream is filled first, then a worker process of its own, looked at from
 //! outside: settled a second over the whole backlog, memory, processor time, time to the first pull.
 
+mod store;
+
 use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::process::{Child, Command};
@@ -20,6 +22,7 @@ use crate::rails::http::plain_client;
 pub(super) const EXAMPLES: &str = "Examples:
   acquit bench                          200,000 payments of 512 bytes
   acquit bench --payments 1000000 --settle 200000     memory with a million queued
+  acquit bench --store postgres         the store alone, as a part of plain SQL's speed; exit 1 below 0.6
   acquit bench --json
 
 Nothing is weakened: synchronous=FULL, an outcome event and a confirmed acknowledgement for each payment; broker (one
@@ -37,6 +40,16 @@ pub struct BenchArgs {
     /// Events held at once
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..=4096))]
     in_flight: u16,
+    /// Measure this store alone, without a broker, beside plain SQL on the same server
+    #[arg(long, value_enum, value_name = "STORE", conflicts_with = "settle")]
+    store: Option<Alone>,
+}
+
+/// A store that is measured alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Alone {
+    /// PostgreSQL, found or fetched.
+    Postgres,
 }
 
 /// What was measured.
@@ -59,6 +72,9 @@ struct Measured {
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(global: &Global, args: BenchArgs) -> Result<Exit, Failure> {
+    if let Some(Alone::Postgres) = args.store {
+        return store::run(global, args.payments, args.in_flight).await;
+    }
     let load_average_before = load_average();
     let port = free_port()?;
     let stage = Stage::set("bench", args.in_flight, port, None).await?;

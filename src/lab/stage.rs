@@ -11,6 +11,9 @@ use crate::operate::provision::{Options, apply, plan};
 use crate::operate::publish::PublishOptions;
 use crate::store::{Reader, Sqlite};
 
+/// The store's file in the stage's folder.
+const STORE: &str = "acquit.db";
+
 /// A running server with everything in place.
 pub(super) struct Stage {
     dir: Folder,
@@ -53,7 +56,7 @@ impl Stage {
         let server = NatsServer::start(NatsOptions::new(dir.0.join("nats"))).await?;
         let config = config(&dir.0, &server.url(), in_flight, port)?;
         let publisher = connect_as(&config, what).await?;
-        let store_id = Sqlite::open(sqlite_settings(&config, true))?.store_id();
+        let store_id = Sqlite::open(sqlite_settings(&config, &dir.0.join(STORE), true))?.store_id();
         let ack_wait_ns = ack_wait.and_then(|wait| u64::try_from(wait.as_nanos()).ok());
         let options = Options { replicas: Some(1), ack_wait_ns, ..Options::default() };
         let plan = plan(&publisher, &config.lanes, store_id, &options).await?;
@@ -81,7 +84,7 @@ impl Stage {
     }
 
     pub(super) fn store_path(&self) -> PathBuf {
-        self.config.store.path.clone()
+        self.dir.0.join(STORE)
     }
 
     /// How the demo publishes.
@@ -91,7 +94,7 @@ impl Stage {
 
     /// A reader of the store.
     pub(super) fn reader(&self) -> Result<Reader, Failure> {
-        Ok(Reader::open(&self.config.store.path, Duration::from_secs(5))?)
+        Ok(Reader::open(&self.store_path(), Duration::from_secs(5))?)
     }
 
     /// Ends the server; the folder goes with it.
@@ -109,7 +112,7 @@ fn config(dir: &Path, url: &str, in_flight: u16, port: u16) -> Result<Config, Fa
         "[broker]\nservers = [\"{url}\"]\n[store]\npath = \"{}\"\n[book]\noverdraft = \"allow\"\n[ops]\nlisten = \
          \"127.0.0.1:{port}\"\n[[lane]]\nname = \"payments\"\nslots = {in_flight}\n[lane.breaker]\n\
          wait_duration_in_open_state = \"500ms\"\nexponential_max_wait_duration_in_open_state = \"2s\"\n",
-        dir.join("acquit.db").display()
+        dir.join(STORE).display()
     );
     std::fs::write(&file, text).map_err(|e| Failure::new(Exit::Unavailable, format!("{}: {e}", file.display())))?;
     let sources = Sources { file: Some(file), env: Vec::new(), flags: Vec::new() };

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::guard::compare;
 use super::provision::{Action, Options, plan};
 use crate::broker::{ApiError, Broker, ConsumerInfo, StreamInfo, Wire};
-use crate::store::Facts;
+use crate::store::{Facts, Shortfall};
 use crate::worker::Lane;
 
 /// How much something matters.
@@ -36,6 +36,12 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// A setting of the database that falls short.
+    #[must_use]
+    pub fn of_database(Shortfall { finding, remedy }: Shortfall) -> Self {
+        Self { weight: Weight::Warning, about: "database".to_owned(), finding, remedy: remedy.to_owned() }
+    }
+
     fn problem(about: impl Into<String>, finding: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { weight: Weight::Problem, about: about.into(), finding: finding.into(), remedy: remedy.into() }
     }

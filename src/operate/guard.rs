@@ -1,29 +1,30 @@
 //! A store belongs to a consumer: its random identity stands in the consumer's metadata. A consumer of another store,
 //! an emptied store and a restored one are refused, because each would settle again what was settled before.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 use crate::broker::{ConsumerInfo, StreamInfo};
 use crate::domain::StoreId;
-use crate::store::{Facts, Reader};
+use crate::store::{Facts, ReadError};
 use crate::worker::Guard;
 
 /// The consumer's metadata key that holds its store's identity.
 pub const STORE_ID: &str = "acquit-store-id";
 
-/// Checks a consumer against the store at a path.
+/// Checks a consumer against the store.
 pub struct StoreGuard {
-    path: PathBuf,
+    facts: Box<dyn Fn() -> Result<Facts, ReadError> + Send + Sync>,
     store_id: StoreId,
     stream: String,
 }
 
 impl StoreGuard {
-    /// A guard for the store at `path`, which has identity `store_id`, and its consumers on `stream`.
+    /// A guard for the store that `facts` reads, which has identity `store_id`, and its consumers on `stream`.
     #[must_use]
-    pub fn new(path: PathBuf, store_id: StoreId, stream: String) -> Self {
-        Self { path, store_id, stream }
+    pub fn new(
+        facts: impl Fn() -> Result<Facts, ReadError> + Send + Sync + 'static,
+        store_id: StoreId,
+        stream: String,
+    ) -> Self {
+        Self { facts: Box::new(facts), store_id, stream }
     }
 }
 
@@ -33,8 +34,7 @@ impl Guard for StoreGuard {
         if consumer.ack_floor.consumer_seq == 0 {
             return belongs(self.store_id, consumer);
         }
-        let facts = Reader::open(&self.path, Duration::from_secs(1))
-            .and_then(|reader| reader.facts())
+        let facts = (self.facts)()
             .map_err(|error| format!("the store cannot be read to compare it with the consumer: {error}"))?;
         compare(&facts, &self.stream, stream, consumer)
     }
@@ -74,7 +74,7 @@ fn belongs(store_id: StoreId, consumer: &ConsumerInfo) -> Result<(), String> {
     match consumer.metadata(STORE_ID) {
         Some(theirs) if theirs == store_id.to_string() => Ok(()),
         Some(theirs) => Err(format!(
-            "the consumer belongs to store {theirs}, this is store {store_id}: correct store.path, or provision a \
+            "the consumer belongs to store {theirs}, this is store {store_id}: correct [store], or provision a \
              consumer of its own for this store"
         )),
         None => Err("the consumer names no store: run `acquit provision`".to_owned()),

@@ -8,13 +8,16 @@ mod book;
 #[path = "../../tests/cheats/store.rs"]
 mod cheats;
 mod decide;
+mod postgres;
 mod read;
 mod rows;
 mod schema;
 mod sqlite;
+mod words;
 mod writer;
 
-#[cfg(test)]
+// They run over real servers, which are the lab's.
+#[cfg(all(test, feature = "lab"))]
 mod tests;
 
 use std::future::Future;
@@ -25,6 +28,9 @@ use jiff::Timestamp;
 use crate::domain::{EventId, LaneName, OrderKey, SchemeName};
 
 pub use book::{BookPolicy, Unknown};
+pub use postgres::{
+    Postgres, PostgresError, PostgresSettings, Provisioned, Shortfall, is_schema_name, migrate, shortfalls, url_problem,
+};
 pub use read::{
     AttemptRecord, BookLine, EventKey, EventRecord, NoteRecord, PaymentLine, PaymentRecord, ReadError, Reader,
     TransferRecord,
@@ -119,6 +125,9 @@ pub enum Trouble {
     Lost(StoreLost),
     /// The database refused what was to be written; the group is halved down to the culprit.
     Content(String),
+    /// Another process was in the way: nothing was written, and the same group is decided again over the rows that
+    /// stand now.
+    Again(String),
 }
 
 /// What a database must do. It is dumb: loads rows under lock, writes, commits. It never sees a proof.

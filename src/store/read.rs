@@ -1,22 +1,20 @@
-//! What operators read: a connection of its own that cannot write. Nothing is held longer than a page, because a
-//! long reader keeps the write-ahead log from being reset.
+//! What operators read: a connection of its own that cannot write, and that waits for its answers on the caller's
+//! thread. Pages bound the memory.
 
-mod check;
+mod book;
+mod postgres;
+mod sqlite;
 
 use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::rows::{AttemptRow, Ended, EventKind, EventRow, PaymentRow, State};
-use super::sqlite::{
-    Fault, attempt_of, event_of, event_select, facts, instant, payment_of, payment_select, signed, text, unsigned,
-};
-use super::{Facts, schema};
-use crate::domain::{Code, Currency, EventId, Fingerprint, Money, PaymentId, StreamName};
+use super::{Facts, PostgresSettings};
+use crate::domain::{Code, EventId, Fingerprint, Money, PaymentId};
 
-pub use check::BookLine;
+pub use book::BookLine;
 
 /// Why the store was not read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,29 +28,9 @@ pub enum ReadError {
     /// A writer had it locked for too long; try again.
     #[error("the store is locked")]
     Locked,
-    /// Anything else.
+    /// Anything else; the text says what to do where there is something to do.
     #[error("the store cannot be read: {0}")]
     Failed(String),
-}
-
-impl From<Fault> for ReadError {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Row(what) => Self::Failed(format!("a stored row cannot be read: {what}")),
-            Fault::Sql(error) => match error.sqlite_error_code() {
-                Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => Self::Locked,
-                Some(rusqlite::ErrorCode::NotADatabase) => Self::NotAStore,
-                Some(rusqlite::ErrorCode::CannotOpen) => Self::Missing,
-                Some(_) | None => Self::Failed(text(&error)),
-            },
-        }
-    }
-}
-
-impl From<rusqlite::Error> for ReadError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::from(Fault::Sql(error))
-    }
 }
 
 /// One attempt over a rail, for `explain`.
@@ -169,31 +147,39 @@ pub struct EventKey {
 
 /// A reading connection.
 #[derive(Debug)]
-pub struct Reader {
-    connection: Connection,
+pub struct Reader(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Sqlite(sqlite::Reader),
+    Postgres(postgres::Reader),
+}
+
+/// The same question to whichever store it is.
+macro_rules! ask {
+    ($reader:expr, $question:ident($($with:expr),*)) => {
+        match &$reader.0 {
+            Kind::Sqlite(reader) => reader.$question($($with),*),
+            Kind::Postgres(reader) => reader.$question($($with),*),
+        }
+    };
 }
 
 impl Reader {
-    /// Opens the store at `path` for reading, whether or not a worker runs on it.
+    /// Opens the file at `path` for reading, whether or not a worker runs on it.
     ///
     /// # Errors
     /// [`ReadError`].
     pub fn open(path: &Path, busy_timeout: Duration) -> Result<Self, ReadError> {
-        if !path.exists() {
-            return Err(ReadError::Missing);
-        }
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(busy_timeout)?;
-        connection.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF; PRAGMA cache_size = -2048;")?;
-        connection.set_prepared_statement_cache_capacity(24);
-        let pragma = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-        let known = (pragma("PRAGMA application_id")?, pragma("PRAGMA user_version")?);
-        if known == (schema::APPLICATION_ID, schema::VERSION) {
-            Ok(Self { connection })
-        } else {
-            Err(ReadError::NotAStore)
-        }
+        sqlite::Reader::open(path, busy_timeout).map(|reader| Self(Kind::Sqlite(reader)))
+    }
+
+    /// Connects to a PostgreSQL database for reading.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn connect(settings: &PostgresSettings) -> Result<Self, ReadError> {
+        postgres::Reader::connect(settings).map(|reader| Self(Kind::Postgres(reader)))
     }
 
     /// What the store says about itself.
@@ -201,7 +187,7 @@ impl Reader {
     /// # Errors
     /// [`ReadError`].
     pub fn facts(&self) -> Result<Facts, ReadError> {
-        Ok(facts(&self.connection)?)
+        ask!(self, facts())
     }
 
     /// All that is known of one payment id; `None` where it was never seen.
@@ -209,16 +195,7 @@ impl Reader {
     /// # Errors
     /// [`ReadError`].
     pub fn payment(&self, id: &PaymentId) -> Result<Option<PaymentRecord>, ReadError> {
-        let mut statement = self.connection.prepare_cached(concat!(payment_select!(), " WHERE p.payment_id = ?1"))?;
-        let mut found = statement.query([id.as_str()])?;
-        let payment = found.next()?.map(payment_of).transpose()?;
-        let (attempts, transfer) = match &payment {
-            Some(payment) => (self.attempts(payment.row)?, self.transfer(payment.row)?),
-            None => (Vec::new(), None),
-        };
-        let record = PaymentRecord { payment, attempts, transfer, events: self.named(id)?, notes: self.notes(id)? };
-        let empty = record.payment.is_none() && record.events.is_empty() && record.notes.is_empty();
-        Ok(if empty { None } else { Some(record) })
+        ask!(self, payment(id))
     }
 
     /// How one event ended; `None` where no end is on record.
@@ -226,24 +203,7 @@ impl Reader {
     /// # Errors
     /// [`ReadError`].
     pub fn event(&self, event: &EventId) -> Result<Option<EventRecord>, ReadError> {
-        let Some(stream) = self.stream(&event.stream, event.created_ms)? else { return Ok(None) };
-        let sequence = signed(event.sequence)?;
-        let mut statement =
-            self.connection.prepare_cached(concat!(event_select!(), " WHERE e.stream = ?1 AND e.sequence = ?2"))?;
-        if let Some(row) = statement.query((stream, sequence))?.next()? {
-            let row = event_of(row)?;
-            let code = row.code();
-            return Ok(Some(EventRecord::Other {
-                kind: row.kind,
-                payment_id: row.payment_id,
-                code,
-                amount: row.amount,
-            }));
-        }
-        let mut statement =
-            self.connection.prepare_cached(concat!(payment_select!(), " WHERE p.stream = ?1 AND p.sequence = ?2"))?;
-        let mut found = statement.query((stream, sequence))?;
-        Ok(found.next()?.map(payment_of).transpose()?.map(|row| EventRecord::Payment(line(row))))
+        ask!(self, event(event))
     }
 
     /// A page of payments after the row `after` (0 for the first page), in row order.
@@ -251,7 +211,7 @@ impl Reader {
     /// # Errors
     /// [`ReadError`].
     pub fn payments_after(&self, after: i64, limit: u32) -> Result<Vec<PaymentLine>, ReadError> {
-        self.page(concat!(payment_select!(), " WHERE p.id > ?1 ORDER BY p.id LIMIT ?2"), after, limit)
+        ask!(self, payments_after(after, limit))
     }
 
     /// A page of payments without an end (in doubt, released, or held for a person), in row order.
@@ -259,11 +219,7 @@ impl Reader {
     /// # Errors
     /// [`ReadError`].
     pub fn unfinished_after(&self, after: i64, limit: u32) -> Result<Vec<PaymentLine>, ReadError> {
-        self.page(
-            concat!(payment_select!(), " WHERE p.state IN ('open', 'held') AND p.id > ?1 ORDER BY p.id LIMIT ?2"),
-            after,
-            limit,
-        )
+        ask!(self, unfinished_after(after, limit))
     }
 
     /// A page of events that ended otherwise than as their payment's own, and where the next page starts.
@@ -271,115 +227,56 @@ impl Reader {
     /// # Errors
     /// [`ReadError`].
     pub fn events_after(&self, after: EventKey, limit: u32) -> Result<(Vec<EventRow>, EventKey), ReadError> {
-        let mut statement = self.connection.prepare_cached(concat!(
-            event_select!(),
-            " WHERE (e.stream, e.sequence) > (?1, ?2) ORDER BY e.stream, e.sequence LIMIT ?3"
-        ))?;
-        let mut found = statement.query((after.stream, after.sequence, limit))?;
-        let (mut rows, mut end) = (Vec::new(), after);
-        while let Some(row) = found.next()? {
-            rows.push(event_of(row)?);
-        }
-        if let Some(last) = rows.last() {
-            let stream = self.stream(&last.event.stream, last.event.created_ms)?.unwrap_or(after.stream);
-            end = EventKey { stream, sequence: signed(last.event.sequence)? };
-        }
-        Ok((rows, end))
+        ask!(self, events_after(after, limit))
     }
 
-    fn page(&self, sql: &str, after: i64, limit: u32) -> Result<Vec<PaymentLine>, ReadError> {
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let mut found = statement.query((after, limit))?;
-        let mut lines = Vec::new();
-        while let Some(row) = found.next()? {
-            lines.push(line(payment_of(row)?));
-        }
-        Ok(lines)
-    }
-
-    fn stream(&self, name: &StreamName, created_ms: i64) -> Result<Option<i64>, ReadError> {
-        Ok(self
-            .connection
-            .prepare_cached("SELECT id FROM streams WHERE name = ?1 AND created_ms = ?2")?
-            .query_row((name.as_str(), created_ms), |row| row.get(0))
-            .optional()?)
-    }
-
-    fn attempts(&self, payment: i64) -> Result<Vec<AttemptRecord>, ReadError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT number, leg, rail, started_at, answer, answered_at, not_found FROM attempts WHERE payment = ?1 \
-             ORDER BY number",
-        )?;
-        let mut found = statement.query([payment])?;
-        let mut attempts = Vec::new();
-        while let Some(row) = found.next()? {
-            let AttemptRow { number, leg, rail, started_at, ended, ended_at, not_found, .. } =
-                attempt_of(payment, row)?;
-            let rail = rail.as_ref().to_owned();
-            attempts.push(AttemptRecord { number, leg, rail, started_at, ended, ended_at, not_found });
-        }
-        Ok(attempts)
-    }
-
-    fn transfer(&self, payment: i64) -> Result<Option<TransferRecord>, ReadError> {
-        let found = self
-            .connection
-            .prepare_cached(
-                "SELECT d.key, c.key, t.currency, t.minor, t.posted_at FROM transfers t \
-                 JOIN accounts d ON d.id = t.debit_account JOIN accounts c ON c.id = t.credit_account \
-                 WHERE t.payment = ?1",
-            )?
-            .query_row([payment], |row| {
-                let (debit, credit, currency): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-                Ok((debit, credit, currency, row.get::<_, i64>(3)?, row.get::<_, i64>(4)?))
-            })
-            .optional()?;
-        let Some((debit, credit, currency, minor, posted_at)) = found else { return Ok(None) };
-        let amount = Currency::parse(&currency)
-            .and_then(|currency| Money::new(minor, currency))
-            .ok_or(Fault::Row("transfers.minor"))?;
-        let (debit, credit) = (masked(&debit), masked(&credit));
-        Ok(Some(TransferRecord { number: payment, debit, credit, amount, posted_at: instant(posted_at)? }))
-    }
-
-    fn named(&self, id: &PaymentId) -> Result<Vec<EventRow>, ReadError> {
-        let mut statement = self.connection.prepare_cached(concat!(
-            event_select!(),
-            " WHERE e.payment_id = ?1 ORDER BY e.stream, e.sequence LIMIT 256"
-        ))?;
-        let mut found = statement.query([id.as_str()])?;
-        let mut events = Vec::new();
-        while let Some(row) = found.next()? {
-            events.push(event_of(row)?);
-        }
-        Ok(events)
-    }
-
-    fn notes(&self, id: &PaymentId) -> Result<Vec<NoteRecord>, ReadError> {
-        let mut statement =
-            self.connection.prepare_cached("SELECT at, what, breaker FROM notes WHERE payment_id = ?1 ORDER BY at")?;
-        let mut found = statement.query([id.as_str()])?;
-        let mut notes = Vec::new();
-        while let Some(row) = found.next()? {
-            notes.push(NoteRecord { at: instant(row.get(0)?)?, what: row.get(1)?, breaker: row.get(2)? });
-        }
-        Ok(notes)
+    /// Counts the book anew, a line per currency. It may run beside a worker; a difference found beside one should be
+    /// looked at again before it is believed.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn book_check(&self) -> Result<Vec<BookLine>, ReadError> {
+        ask!(self, book_check())
     }
 }
 
-fn line(row: PaymentRow) -> PaymentLine {
-    PaymentLine {
-        row: row.row,
-        code: row.reasons.first().map(|reason| reason.code),
-        payment_id: row.payment_id,
-        fingerprint: row.fingerprint,
-        state: row.state,
-        event: row.event,
-        amount: row.amount,
-        rail: row.rail.as_ref().to_owned(),
-        requested_at: row.requested_at,
-        finished_at: row.finished_at,
-        attempts: row.attempts,
+impl PaymentLine {
+    fn of(row: PaymentRow) -> Self {
+        Self {
+            row: row.row,
+            code: row.reasons.first().map(|reason| reason.code),
+            payment_id: row.payment_id,
+            fingerprint: row.fingerprint,
+            state: row.state,
+            event: row.event,
+            amount: row.amount,
+            rail: row.rail.as_ref().to_owned(),
+            requested_at: row.requested_at,
+            finished_at: row.finished_at,
+            attempts: row.attempts,
+        }
+    }
+}
+
+impl AttemptRecord {
+    fn of(row: AttemptRow) -> Self {
+        let AttemptRow { number, leg, rail, started_at, ended, ended_at, not_found, .. } = row;
+        Self { number, leg, rail: rail.as_ref().to_owned(), started_at, ended, ended_at, not_found }
+    }
+}
+
+impl EventRecord {
+    fn of(row: EventRow) -> Self {
+        let code = row.code();
+        Self::Other { kind: row.kind, payment_id: row.payment_id, code, amount: row.amount }
+    }
+}
+
+impl PaymentRecord {
+    /// `None` where nothing at all is known.
+    fn known(self) -> Option<Self> {
+        let empty = self.payment.is_none() && self.events.is_empty() && self.notes.is_empty();
+        if empty { None } else { Some(self) }
     }
 }
 

@@ -1,9 +1,10 @@
-//! The store over real SQLite files.
+//! The store over real SQLite files and a real PostgreSQL.
 
 mod book;
 mod faults;
 mod harness;
 mod history;
+mod postgres;
 mod pruning;
 mod rail;
 mod reading;

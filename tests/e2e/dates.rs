@@ -55,7 +55,7 @@ async fn a_payment_settled_after_the_day_it_was_asked_for_is_marked_late() {
     let config = Config::load(Sources { file: Some(file), env: Vec::new(), flags: Vec::new() }).unwrap();
     let tomorrow = Timestamp::now() + 24.hours();
     let settings = SqliteSettings {
-        path: config.store.path.clone(),
+        path: site.store(),
         busy_timeout: Duration::from_secs(1),
         wal_limit_bytes: config.store.wal_limit,
         create: false,

@@ -13,6 +13,7 @@ mod content;
 mod control;
 mod dates;
 mod dead_letters;
+mod fleet;
 mod guards;
 mod held;
 mod http_rail;

@@ -44,11 +44,20 @@ pub(crate) struct Setup {
     pub(crate) breaker_wait: &'static str,
     /// `nats/accounts.conf`, or a change of it; nobody needs to log in without one.
     pub(crate) accounts: Option<String>,
+    /// The database of a fleet, in place of a file.
+    pub(crate) database: Option<String>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { slots: 64, busy_timeout: "100ms", wal_limit: "256MiB", breaker_wait: "300ms", accounts: None }
+        Self {
+            slots: 64,
+            busy_timeout: "100ms",
+            wal_limit: "256MiB",
+            breaker_wait: "300ms",
+            accounts: None,
+            database: None,
+        }
     }
 }
 
@@ -463,15 +472,18 @@ async fn connect(servers: Vec<String>, secured: bool) -> Broker<Nats> {
 }
 
 fn configuration(server: &NatsServer, dir: &Path, setup: &Setup) -> String {
-    let Setup { slots, busy_timeout, wal_limit, breaker_wait, accounts: _ } = setup;
+    let Setup { slots, busy_timeout, wal_limit, breaker_wait, accounts: _, database } = setup;
     let mut text = String::new();
-    let store = dir.join("acquit.db");
+    let place = match database {
+        Some(url) => format!("url = \"{url}\"\nstatement_timeout = \"2s\""),
+        None => format!("path = \"{}\"", dir.join("acquit.db").display()),
+    };
     write!(
         text,
         r#"[broker]
 servers = ["{url}"]
 [store]
-path = "{store}"
+{place}
 busy_timeout = "{busy_timeout}"
 wal_limit = "{wal_limit}"
 [book]
@@ -495,7 +507,6 @@ exponential_max_wait_duration_in_open_state = "{breaker_wait}"
 randomized_wait_factor = 0.0
 "#,
         url = server.url(),
-        store = store.display(),
         expires = EXPIRES.as_secs(),
     )
     .unwrap();

@@ -1,18 +1,21 @@
 //! One server process: start, readiness, kill, restart.
 
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use super::process::{Running, log_end};
 use super::{ServerError, find, ports};
 
+/// As errors call it.
+const NAME: &str = "nats-server";
 /// How long a server may take to get ready, recovery of a large store included.
 const READY: Duration = Duration::from_secs(60);
 /// How long it may take to end after SIGTERM before it is killed.
@@ -65,12 +68,6 @@ pub struct NatsServer {
     running: Option<Running>,
 }
 
-#[derive(Debug)]
-struct Running {
-    server: Child,
-    watchdog: Child,
-}
-
 impl NatsServer {
     /// Finds the program, starts it, and waits until JetStream answers.
     pub async fn start(options: NatsOptions) -> Result<Self, ServerError> {
@@ -118,7 +115,7 @@ impl NatsServer {
     /// The process id while it runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.running.as_ref().map(|r| r.server.id())
+        self.running.as_ref().map(Running::pid)
     }
 
     /// The server's log so far.
@@ -129,10 +126,8 @@ impl NatsServer {
 
     /// SIGKILL, and the process is gone when this returns. Nothing is flushed; the folder stays as it was.
     pub fn kill9(&mut self) -> Result<(), ServerError> {
-        let Some(mut running) = self.running.take() else { return Ok(()) };
-        let ended = running.server.kill().and_then(|()| running.server.wait());
-        running.dismiss_watchdog();
-        ended.map(drop).map_err(ServerError::io("killing", &self.program))
+        let Some(running) = self.running.take() else { return Ok(()) };
+        running.kill().map_err(ServerError::io("killing", &self.program))
     }
 
     /// SIGTERM, then SIGKILL after 20 s.
@@ -140,7 +135,7 @@ impl NatsServer {
         if self.running.is_none() {
             return Ok(());
         }
-        self.signal("TERM")?;
+        self.signal(Signal::TERM)?;
         if self.wait_ended(STOP).await? {
             return Ok(());
         }
@@ -156,7 +151,7 @@ impl NatsServer {
 
     /// Lame duck mode: clients are told at once, connections are closed after a grace of 200 ms, then it ends by itself.
     pub fn lame_duck(&mut self) -> Result<(), ServerError> {
-        self.signal("USR2")
+        self.signal(Signal::USR2)
     }
 
     /// Whether it has ended by itself within `within`.
@@ -175,12 +170,12 @@ impl NatsServer {
 
     /// SIGSTOP: it holds its connections and answers nothing.
     pub fn freeze(&mut self) -> Result<(), ServerError> {
-        self.signal("STOP")
+        self.signal(Signal::STOP)
     }
 
     /// SIGCONT, after [`Self::freeze`].
     pub fn thaw(&mut self) -> Result<(), ServerError> {
-        self.signal("CONT")
+        self.signal(Signal::CONT)
     }
 
     async fn begin(&mut self) -> Result<(), ServerError> {
@@ -199,17 +194,8 @@ impl NatsServer {
         let log = File::create(&log_path).map_err(ServerError::io("creating", &log_path))?;
         let mut command = Command::new(&self.program);
         command.arg("-c").arg(&config).current_dir(dir).envs(self.options.env.iter().map(|(k, v)| (k, v)));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        own_group(&mut command);
-        let server = command.spawn().map_err(ServerError::io("starting", &self.program))?;
-        let watchdog = match watchdog(server.id()) {
-            Ok(w) => w,
-            Err(e) => {
-                end(server);
-                return Err(ServerError::io("starting a watchdog for", &self.program)(e));
-            }
-        };
-        self.running = Some(Running { server, watchdog });
+        let running = Running::start(command.stderr(log), None);
+        self.running = Some(running.map_err(ServerError::io("starting", &self.program))?);
         Ok(())
     }
 
@@ -234,13 +220,13 @@ impl NatsServer {
         let mut pause = Duration::from_millis(2);
         loop {
             if let Some(status) = self.ended()? {
-                return Err(ServerError::Died { status, log: self.log_end() });
+                return Err(ServerError::Died { server: NAME, status, log: log_end(&self.log_path()) });
             }
             if matches!(timeout(Duration::from_secs(2), self.answers()).await, Ok(Ok(true))) {
                 return Ok(());
             }
             if begun.elapsed() >= within {
-                return Err(ServerError::NotReady { after: within, log: self.log_end() });
+                return Err(ServerError::NotReady { server: NAME, after: within, log: log_end(&self.log_path()) });
             }
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(50));
@@ -264,29 +250,20 @@ impl NatsServer {
 
     fn ended(&mut self) -> Result<Option<ExitStatus>, ServerError> {
         let Some(running) = self.running.as_mut() else { return Ok(None) };
-        let ended = running.server.try_wait().map_err(ServerError::io("waiting for", &self.program))?;
+        let ended = running.ended().map_err(ServerError::io("waiting for", &self.program))?;
         if ended.is_some() {
-            running.dismiss_watchdog();
             self.running = None;
         }
         Ok(ended)
     }
 
-    /// `kill` of the shell: sending a signal by hand would need unsafe code.
-    fn signal(&mut self, name: &str) -> Result<(), ServerError> {
-        let Some(pid) = self.pid() else { return Ok(()) };
-        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status();
-        sent.map(drop).map_err(ServerError::io("signalling", &self.program))
+    fn signal(&mut self, signal: Signal) -> Result<(), ServerError> {
+        let Some(running) = &self.running else { return Ok(()) };
+        running.signal(signal).map_err(ServerError::io("signalling", &self.program))
     }
 
     fn log_path(&self) -> PathBuf {
         self.options.dir.join("nats-server.log")
-    }
-
-    fn log_end(&self) -> String {
-        let text = fs::read_to_string(self.log_path()).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines.get(lines.len().saturating_sub(12)..).unwrap_or_default().join("\n")
     }
 
     /// Its folder.
@@ -295,48 +272,6 @@ impl NatsServer {
         &self.options.dir
     }
 }
-
-impl Drop for NatsServer {
-    fn drop(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            running.dismiss_watchdog();
-            end(running.server);
-        }
-    }
-}
-
-impl Running {
-    /// Told to go before its pipe closes, so that it cannot kill whoever gets the process id next.
-    fn dismiss_watchdog(&mut self) {
-        if let Some(mut pipe) = self.watchdog.stdin.take() {
-            drop(pipe.write_all(b"done\n"));
-        }
-        drop(self.watchdog.wait());
-    }
-}
-
-/// Kills `pid` when this process is gone: the end of our side of the pipe is the end of `read`.
-fn watchdog(pid: u32) -> std::io::Result<Child> {
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!("read -r word || kill -KILL {pid}")]);
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    own_group(&mut command);
-    command.spawn()
-}
-
-/// Kills and reaps; a process already gone is what was wanted.
-fn end(mut child: Child) {
-    drop(child.kill());
-    drop(child.wait());
-}
-
-#[cfg(unix)]
-fn own_group(command: &mut Command) {
-    std::os::unix::process::CommandExt::process_group(command, 0);
-}
-
-#[cfg(not(unix))]
-fn own_group(_command: &mut Command) {}
 
 #[cfg(test)]
 mod tests {

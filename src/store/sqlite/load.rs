@@ -255,7 +255,7 @@ pub(in crate::store) fn payment_of(row: &Row<'_>) -> Result<PaymentRow, Fault> {
         row: row.get(0)?,
         payment_id: PaymentId::parse(text(row, 1)?).map_err(|_| Fault::Row("payment_id"))?,
         fingerprint: Fingerprint(fingerprint),
-        state: state_of(text(row, 3)?)?,
+        state: State::of_word(text(row, 3)?).ok_or(Fault::Row("state"))?,
         event: event_id(row, 4)?,
         scheme: SchemeName::parse(text(row, 7)?).map_err(|_| Fault::Row("scheme"))?,
         order_key: OrderKey::parse(text(row, 8)?).map_err(|_| Fault::Row("order_key"))?,
@@ -288,7 +288,7 @@ pub(in crate::store) fn event_of(row: &Row<'_>) -> Result<EventRow, Fault> {
     };
     Ok(EventRow {
         event: event_id(row, 0)?,
-        kind: kind_of(text(row, 3)?)?,
+        kind: EventKind::of_word(text(row, 3)?).ok_or(Fault::Row("kind"))?,
         payment_id: row
             .get::<_, Option<String>>(4)?
             .map(|id| PaymentId::parse(&id).map_err(|_| Fault::Row("payment_id")))
@@ -314,7 +314,10 @@ pub(in crate::store) fn attempt_of(payment: i64, row: &Row<'_>) -> Result<Attemp
         leg: row.get(1)?,
         rail: row.get(2)?,
         started_at: instant(row.get(3)?)?,
-        ended: row.get::<_, Option<String>>(4)?.map(|answer| ended_of(&answer)).transpose()?,
+        ended: row
+            .get::<_, Option<String>>(4)?
+            .map(|answer| Ended::of_word(&answer).ok_or(Fault::Row("answer")))
+            .transpose()?,
         ended_at: row.get::<_, Option<i64>>(5)?.map(instant).transpose()?,
         not_found: row.get(6)?,
         dirty: false,
@@ -359,34 +362,4 @@ pub(in crate::store) fn unsigned(sequence: i64) -> Result<u64, Fault> {
 
 fn text<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r str, Fault> {
     row.get_ref(column)?.as_str().map_err(|_| Fault::Row("a text"))
-}
-
-fn state_of(text: &str) -> Result<State, Fault> {
-    Ok(match text {
-        "open" => State::Open,
-        "held" => State::Held,
-        "freed" => State::Freed,
-        "settled" => State::Settled,
-        "rejected" => State::Rejected,
-        _ => return Err(Fault::Row("state")),
-    })
-}
-
-fn kind_of(text: &str) -> Result<EventKind, Fault> {
-    Ok(match text {
-        "rejected" => EventKind::Rejected,
-        "duplicate" => EventKind::Duplicate,
-        "condemned" => EventKind::Condemned,
-        _ => return Err(Fault::Row("kind")),
-    })
-}
-
-fn ended_of(text: &str) -> Result<Ended, Fault> {
-    Ok(match text {
-        "settled" => Ended::Settled,
-        "rejected" => Ended::Rejected,
-        "resubmit" => Ended::Resubmit,
-        "not_sent" => Ended::NotSent,
-        _ => return Err(Fault::Row("answer")),
-    })
 }

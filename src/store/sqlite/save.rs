@@ -5,7 +5,7 @@ use rusqlite::{Connection, Statement, params};
 
 use super::super::Note;
 use super::super::rows::{
-    AccountKey, AccountRow, AttemptRow, Changes, Ended, EventKind, EventRow, PaymentRow, StartRow, State, TransferRow,
+    AccountKey, AccountRow, AttemptRow, Changes, Ended, EventRow, PaymentRow, StartRow, TransferRow,
 };
 use super::load::{Fault, signed, stream};
 use super::{Memory, Stream};
@@ -104,7 +104,7 @@ fn write_payment(statement: &mut Statement<'_>, row: &PaymentRow, stream: i64) -
         row.payment_id.as_str(),
         row.fingerprint.0,
         Fingerprint::VERSION,
-        state_text(row.state),
+        row.state.word(),
         stream,
         signed(row.event.sequence)?,
         row.scheme.as_str(),
@@ -144,7 +144,7 @@ fn put_attempt(connection: &Connection, row: &AttemptRow) -> Result<(), Fault> {
             row.leg,
             &*row.rail,
             row.started_at.as_millisecond(),
-            row.ended.map(ended_text),
+            row.ended.map(Ended::word),
             row.ended_at.map(Timestamp::as_millisecond),
             row.not_found,
         ])?;
@@ -213,7 +213,7 @@ fn insert_event(connection: &Connection, row: &EventRow, stream: i64) -> Result<
         .execute(params![
             stream,
             signed(row.event.sequence)?,
-            kind_text(row.kind),
+            row.kind.word(),
             row.payment_id.as_ref().map(PaymentId::as_str),
             row.code().map(|code| code.as_str()),
             reasons_json(&row.reasons)?,
@@ -265,31 +265,4 @@ fn reasons_json(reasons: &[Reason]) -> Result<Option<String>, Fault> {
         return Ok(None);
     }
     serde_json::to_string(reasons).map(Some).map_err(|_| Fault::Row("reasons"))
-}
-
-fn state_text(state: State) -> &'static str {
-    match state {
-        State::Open => "open",
-        State::Held => "held",
-        State::Freed => "freed",
-        State::Settled => "settled",
-        State::Rejected => "rejected",
-    }
-}
-
-fn kind_text(kind: EventKind) -> &'static str {
-    match kind {
-        EventKind::Rejected => "rejected",
-        EventKind::Duplicate => "duplicate",
-        EventKind::Condemned => "condemned",
-    }
-}
-
-fn ended_text(ended: Ended) -> &'static str {
-    match ended {
-        Ended::Settled => "settled",
-        Ended::Rejected => "rejected",
-        Ended::Resubmit => "resubmit",
-        Ended::NotSent => "not_sent",
-    }
 }

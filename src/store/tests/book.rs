@@ -1,15 +1,11 @@
 use std::time::Duration;
 
-use rusqlite::Connection;
-
-use super::harness::{Expect, Home, Wish, event, id, leading_code, open, origin};
+use super::harness::{Expect, Home, Wish, both, event, id, leading_code, open, origin};
 use crate::domain::{Code, DeadReason, Outcome, Reason, RefusedBy};
-use crate::store::{EventKind, EventRecord, NotCondemned, Note, Route, Sqlite, SqliteSettings, State, Unknown};
+use crate::store::{EventKind, EventRecord, NotCondemned, Note, Route, State, Unknown};
 
-#[tokio::test]
-async fn a_redelivered_event_is_settled_once_and_told_the_same_again() {
-    let home = Home::new();
-    let store = home.store();
+async fn a_redelivered_event_is_settled_once_and_told_the_same_again(home: Home) {
+    let store = home.store().await;
     let wish = Wish::new("PAY-1", 1050);
 
     let first = open(&store, 1, wish.valid(), Route::Book).await.recorded();
@@ -27,10 +23,8 @@ async fn a_redelivered_event_is_settled_once_and_told_the_same_again() {
     home.assert_balanced();
 }
 
-#[tokio::test]
-async fn a_settled_payment_is_never_reported_rejected_because_rules_changed() {
-    let home = Home::new();
-    let store = home.store();
+async fn a_settled_payment_is_never_reported_rejected_because_rules_changed(home: Home) {
+    let store = home.store().await;
     let wish = Wish::new("PAY-1", 1);
     let first = open(&store, 1, wish.valid(), Route::Book).await.recorded();
     let now_refused = wish.refused(vec![Reason::new(Code::AM13, "/amount/value", "too much")]);
@@ -38,10 +32,8 @@ async fn a_settled_payment_is_never_reported_rejected_because_rules_changed() {
     assert_eq!(first.outcome(), again.outcome());
 }
 
-#[tokio::test]
-async fn a_duplicate_gets_the_first_outcome_and_one_record_of_its_own() {
-    let home = Home::new();
-    let store = home.store();
+async fn a_duplicate_gets_the_first_outcome_and_one_record_of_its_own(home: Home) {
+    let store = home.store().await;
     let wish = Wish::new("PAY-1", 7);
     let first = open(&store, 1, wish.valid(), Route::Book).await.recorded();
     for _ in 0..2 {
@@ -56,10 +48,8 @@ async fn a_duplicate_gets_the_first_outcome_and_one_record_of_its_own() {
     home.assert_balanced();
 }
 
-#[tokio::test]
-async fn the_same_id_with_other_content_is_condemned_and_leaves_the_payment_alone() {
-    let home = Home::new();
-    let store = home.store();
+async fn the_same_id_with_other_content_is_condemned_and_leaves_the_payment_alone(home: Home) {
+    let store = home.store().await;
     drop(open(&store, 1, Wish::new("PAY-1", 7).valid(), Route::Book).await.recorded());
     let before = home.reader().payments_after(0, 10).unwrap();
     for _ in 0..2 {
@@ -73,15 +63,12 @@ async fn the_same_id_with_other_content_is_condemned_and_leaves_the_payment_alon
     assert_eq!((events[0].kind, events[0].amount.map(|a| a.minor())), (EventKind::Condemned, Some(8)));
 }
 
-#[tokio::test]
-async fn duplicate_and_conflict_inside_one_group_follow_stream_order() {
-    let home = Home::new();
-    let patient = SqliteSettings { busy_timeout: Duration::from_secs(10), ..home.settings() };
-    let store = home.start(Sqlite::open(patient).unwrap(), "worker");
+async fn duplicate_and_conflict_inside_one_group_follow_stream_order(mut home: Home) {
+    home.busy_timeout = Duration::from_secs(10);
+    let store = home.store().await;
     let (a, b, other) = (Wish::new("PAY-1", 7), Wish::new("PAY-1", 8), Wish::new("PAY-2", 9));
     // The writer is kept waiting with another payment until all three are in its queue: they become one group.
-    let foreign = Connection::open(home.path()).unwrap();
-    foreign.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let foreign = home.block().await;
     let mut before = std::pin::pin!(open(&store, 9, other.valid(), Route::Book));
     assert!(futures_util::poll!(before.as_mut()).is_pending());
     while store.waiting() > 0 {
@@ -92,7 +79,7 @@ async fn duplicate_and_conflict_inside_one_group_follow_stream_order() {
         open(&store, 3, b.valid(), Route::Book),
         open(&store, 2, a.valid(), Route::Book),
         open(&store, 1, a.valid(), Route::Book),
-        async { foreign.execute_batch("ROLLBACK").unwrap() },
+        foreign.release(),
         before,
     );
     assert!(!first.recorded().is_duplicate());
@@ -101,10 +88,8 @@ async fn duplicate_and_conflict_inside_one_group_follow_stream_order() {
     home.assert_balanced();
 }
 
-#[tokio::test]
-async fn an_event_refused_by_rules_claims_nothing_and_a_corrected_one_is_judged_anew() {
-    let home = Home::new();
-    let store = home.store();
+async fn an_event_refused_by_rules_claims_nothing_and_a_corrected_one_is_judged_anew(home: Home) {
+    let store = home.store().await;
     let bad = Wish::new("PAY-1", 7);
     let reasons = vec![Reason::new(Code::AC03, "/creditor_account/iban", "check digits do not match")];
     let refused = open(&store, 1, bad.refused(reasons.clone()), Route::Book).await.recorded();
@@ -120,13 +105,11 @@ async fn an_event_refused_by_rules_claims_nothing_and_a_corrected_one_is_judged_
     assert!(matches!(corrected.outcome(), Outcome::Settled(_)) && !corrected.is_duplicate());
 }
 
-#[tokio::test]
-async fn funds_and_unknown_accounts_refuse_for_good() {
-    let mut home = Home::new();
+async fn funds_and_unknown_accounts_refuse_for_good(mut home: Home) {
     home.policy.unknown = Unknown::Refuse;
     home.policy.declared =
         [("other::alice".to_owned(), false), ("other::bob".to_owned(), false), ("other::bank".to_owned(), true)].into();
-    let store = home.store();
+    let store = home.store().await;
     let pay = |name: &str, from: &str, to: &str, minor| Wish {
         from: from.to_owned(),
         to: to.to_owned(),
@@ -158,10 +141,8 @@ async fn funds_and_unknown_accounts_refuse_for_good() {
     home.assert_balanced();
 }
 
-#[tokio::test]
-async fn a_payment_past_its_deadline_is_refused_by_rules_and_a_late_one_is_marked() {
-    let home = Home::new();
-    let store = home.store();
+async fn a_payment_past_its_deadline_is_refused_by_rules_and_a_late_one_is_marked(home: Home) {
+    let store = home.store().await;
     let expired = Wish { expires_at: Some(home.now()), ..Wish::new("PAY-1", 7) };
     let recorded = open(&store, 1, expired.valid(), Route::Book).await.recorded();
     assert_eq!(leading_code(&recorded), Some("AB11"));
@@ -172,22 +153,18 @@ async fn a_payment_past_its_deadline_is_refused_by_rules_and_a_late_one_is_marke
     assert!(matches!(recorded.outcome(), Outcome::Settled(settled) if settled.late));
 }
 
-#[tokio::test]
-async fn starts_are_counted_across_processes_until_the_event_ends() {
-    let home = Home::new();
-    let store = home.store();
+async fn starts_are_counted_across_processes_until_the_event_ends(home: Home) {
+    let store = home.store().await;
     assert_eq!(store.start_of(event(1)).await, Ok(1));
     store.stop().await;
-    let store = home.store();
+    let store = home.store().await;
     assert_eq!(store.start_of(event(1)).await, Ok(2));
     drop(open(&store, 1, Wish::new("PAY-1", 7).valid(), Route::Book).await.recorded());
     assert_eq!(store.start_of(event(1)).await, Ok(1));
 }
 
-#[tokio::test]
-async fn a_condemned_event_stays_condemned_and_an_ended_one_is_not_condemned() {
-    let home = Home::new();
-    let store = home.store();
+async fn a_condemned_event_stays_condemned_and_an_ended_one_is_not_condemned(home: Home) {
+    let store = home.store().await;
     let poison = DeadReason::Poison { starts: 3 };
     let wish = Wish::new("PAY-1", 7);
     let condemned = store.condemn(origin(1), poison.clone(), Some(wish.id.clone())).await.unwrap();
@@ -200,10 +177,8 @@ async fn a_condemned_event_stays_condemned_and_an_ended_one_is_not_condemned() {
     assert!(matches!(refused, Err(NotCondemned::Ended(_))));
 }
 
-#[tokio::test]
-async fn an_unreadable_event_is_condemned_without_a_payment() {
-    let home = Home::new();
-    let store = home.store();
+async fn an_unreadable_event_is_condemned_without_a_payment(home: Home) {
+    let store = home.store().await;
     let why = DeadReason::Unreadable(Reason::new(Code::FF01, "", "not JSON"));
     let condemned = store.condemn(origin(1), why, None).await.unwrap();
     assert_eq!(condemned.reason().unwrap().text, "not JSON");
@@ -214,10 +189,8 @@ async fn an_unreadable_event_is_condemned_without_a_payment() {
     ));
 }
 
-#[tokio::test]
-async fn the_history_of_an_event_is_kept_once_and_bounded() {
-    let home = Home::new();
-    let store = home.store();
+async fn the_history_of_an_event_is_kept_once_and_bounded(home: Home) {
+    let store = home.store().await;
     let wish = Wish::new("PAY-1", 7);
     let mut from = origin(1);
     for n in 0..100 {
@@ -234,3 +207,18 @@ async fn the_history_of_an_event_is_kept_once_and_bounded() {
     assert_eq!(record.notes.last().unwrap().what, "handed back 99");
     assert_eq!(record.payment.unwrap().state, State::Settled);
 }
+
+both![
+    a_redelivered_event_is_settled_once_and_told_the_same_again,
+    a_settled_payment_is_never_reported_rejected_because_rules_changed,
+    a_duplicate_gets_the_first_outcome_and_one_record_of_its_own,
+    the_same_id_with_other_content_is_condemned_and_leaves_the_payment_alone,
+    duplicate_and_conflict_inside_one_group_follow_stream_order,
+    an_event_refused_by_rules_claims_nothing_and_a_corrected_one_is_judged_anew,
+    funds_and_unknown_accounts_refuse_for_good,
+    a_payment_past_its_deadline_is_refused_by_rules_and_a_late_one_is_marked,
+    starts_are_counted_across_processes_until_the_event_ends,
+    a_condemned_event_stays_condemned_and_an_ended_one_is_not_condemned,
+    an_unreadable_event_is_condemned_without_a_payment,
+    the_history_of_an_event_is_kept_once_and_bounded,
+];

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::harness::{Expect, Home, RAIL, Wish, event, open, origin};
+use super::harness::{Either, Expect, Home, Place, RAIL, Wish, both, event, open, origin};
 use crate::domain::{Answer, Code, DeadReason, NotSent, Reason, StoreId};
 use crate::store::{
     Backend, Changes, Concluded, NotCondemned, OpenError, Origin, Route, Rows, Sqlite, SqliteSettings, Stand, Store,
@@ -19,9 +19,9 @@ enum Fault {
     Fine,
 }
 
-/// Real SQLite whose commits end as the script says; content named `bad` is refused.
+/// A real database whose commits end as the script says; content named `bad` is refused.
 struct Faulty {
-    inner: Sqlite,
+    inner: Either,
     script: Arc<Mutex<VecDeque<Fault>>>,
     resets: Arc<Mutex<u32>>,
 }
@@ -56,30 +56,28 @@ impl Backend for Faulty {
     }
 }
 
-fn faulty(home: &Home, script: &[Fault]) -> (Faulty, Arc<Mutex<u32>>) {
+async fn faulty(home: &Home, script: &[Fault]) -> (Faulty, Arc<Mutex<u32>>) {
     let resets = Arc::new(Mutex::new(0));
     let script = Arc::new(Mutex::new(script.iter().copied().collect()));
-    (Faulty { inner: home.sqlite().unwrap(), script, resets: Arc::clone(&resets) }, resets)
+    (Faulty { inner: home.backend().await, script, resets: Arc::clone(&resets) }, resets)
 }
 
-#[tokio::test]
-async fn a_commit_whose_answer_is_lost_is_read_back() {
-    for fault in [Fault::LostAfter, Fault::LostBefore] {
-        let home = Home::new();
-        let (backend, resets) = faulty(&home, &[fault]);
+async fn a_commit_whose_answer_is_lost_is_read_back(home: Home) {
+    for (sequence, fault) in (1..).zip([Fault::LostAfter, Fault::LostBefore]) {
+        let (backend, resets) = faulty(&home, &[fault]).await;
         let store = home.start(backend, "worker");
-        let recorded = open(&store, 1, Wish::new("PAY-1", 7).valid(), Route::Book).await.recorded();
+        let wish = Wish::new(&format!("PAY-{sequence}"), 7);
+        let recorded = open(&store, sequence, wish.valid(), Route::Book).await.recorded();
         assert!(!recorded.is_duplicate(), "{fault:?}");
         assert_eq!(*resets.lock().unwrap(), 1);
-        assert_eq!(home.reader().book_check().unwrap()[0].transferred, 7);
+        assert_eq!(home.reader().book_check().unwrap()[0].transferred, i128::from(sequence) * 7);
         home.assert_balanced();
+        store.stop().await;
     }
 }
 
-#[tokio::test]
-async fn a_lost_intent_is_a_doubt_and_a_lost_release_is_a_release() {
-    let home = Home::new();
-    let (backend, _) = faulty(&home, &[Fault::LostAfter, Fault::Fine, Fault::Fine, Fault::LostAfter]);
+async fn a_lost_intent_is_a_doubt_and_a_lost_release_is_a_release(home: Home) {
+    let (backend, _) = faulty(&home, &[Fault::LostAfter, Fault::Fine, Fault::Fine, Fault::LostAfter]).await;
     let store = home.start(backend, "worker");
     let wish = Wish::new("PAY-1", 7);
     // Decided again, the rows show an attempt that nobody can vouch for.
@@ -90,10 +88,8 @@ async fn a_lost_intent_is_a_doubt_and_a_lost_release_is_a_release() {
     assert!(matches!(end, Concluded::Released), "{end:?}");
 }
 
-#[tokio::test]
-async fn a_commit_lost_twice_gives_everything_back() {
-    let home = Home::new();
-    let (backend, _) = faulty(&home, &[Fault::LostBefore, Fault::LostBefore]);
+async fn a_commit_lost_twice_gives_everything_back(home: Home) {
+    let (backend, _) = faulty(&home, &[Fault::LostBefore, Fault::LostBefore]).await;
     let store = home.start(backend, "worker");
     let wish = Wish::new("PAY-1", 7);
     let (lost, origin, judged) = store.open(origin(1), wish.valid(), Route::Book).await.unwrap_err();
@@ -101,10 +97,8 @@ async fn a_commit_lost_twice_gives_everything_back() {
     drop(store.open(origin, *judged, Route::Book).await.map_err(|(lost, _, _)| lost).unwrap().recorded());
 }
 
-#[tokio::test]
-async fn content_that_the_database_refuses_costs_only_its_own_event() {
-    let home = Home::new();
-    let (backend, _) = faulty(&home, &[]);
+async fn content_that_the_database_refuses_costs_only_its_own_event(home: Home) {
+    let (backend, _) = faulty(&home, &[]).await;
     let store = home.start(backend, "worker");
     let opens = (1..=20).map(|sequence| {
         let name = if sequence == 13 { "bad".to_owned() } else { format!("PAY-{sequence}") };
@@ -123,8 +117,8 @@ async fn content_that_the_database_refuses_costs_only_its_own_event() {
 
 #[tokio::test]
 async fn a_foreign_lock_is_named_and_passes_when_it_is_released() {
-    let home = Home::new();
-    let store = home.store();
+    let home = Home::sqlite();
+    let store = home.store().await;
     probe(&store).await.unwrap();
     let foreign = Connection::open(home.path()).unwrap();
     foreign.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -135,9 +129,9 @@ async fn a_foreign_lock_is_named_and_passes_when_it_is_released() {
 
 #[tokio::test]
 async fn a_reader_that_pins_the_log_stops_writes_at_the_bound_and_they_go_on_when_it_leaves() {
-    let mut home = Home::new();
+    let mut home = Home::sqlite();
     home.wal_limit_bytes = 256 * 1024;
-    let store = home.store();
+    let store = home.store().await;
     drop(open(&store, 1, Wish::new("PAY-1", 7).valid(), Route::Book).await.recorded());
     let reader = Connection::open(home.path()).unwrap();
     reader.execute_batch("BEGIN; SELECT count(*) FROM payments").unwrap();
@@ -161,18 +155,18 @@ async fn a_reader_that_pins_the_log_stops_writes_at_the_bound_and_they_go_on_whe
 
 #[tokio::test]
 async fn a_second_process_is_refused_with_the_first_ones_pid_until_it_ends() {
-    let home = Home::new();
-    let store = home.store();
-    let refused = home.sqlite().unwrap_err();
+    let home = Home::sqlite();
+    let store = home.store().await;
+    let refused = home.open_sqlite().unwrap_err();
     assert!(matches!(refused, OpenError::AlreadyRunning { pid: Some(pid) } if pid == std::process::id()), "{refused}");
     store.stop().await;
-    home.sqlite().unwrap();
+    home.open_sqlite().unwrap();
 }
 
 #[tokio::test]
 async fn a_store_that_another_client_wrote_to_is_read_anew() {
-    let home = Home::new();
-    let store = home.store();
+    let home = Home::sqlite();
+    let store = home.store().await;
     drop(open(&store, 1, Wish::new("PAY-1", 7).valid(), Route::Book).await.recorded());
     let foreign = Connection::open(home.path()).unwrap();
     foreign.execute("UPDATE accounts SET credits_posted = 100, overdraft = 0 WHERE key = 'other::alice'", []).unwrap();
@@ -183,10 +177,10 @@ async fn a_store_that_another_client_wrote_to_is_read_anew() {
 
 #[tokio::test]
 async fn a_file_that_is_replaced_under_the_worker_takes_no_more_commits() {
-    let home = Home::new();
-    let store = home.store();
+    let home = Home::sqlite();
+    let store = home.store().await;
     drop(open(&store, 1, Wish::new("PAY-1", 7).valid(), Route::Book).await.recorded());
-    let aside = home.folder.path().join("aside.db");
+    let aside = home.folder().join("aside.db");
     std::fs::rename(home.path(), &aside).unwrap();
     let gone = Err(StoreLost::Failed("its file was removed or replaced".to_owned()));
     assert_eq!(probe(&store).await, gone);
@@ -198,7 +192,7 @@ async fn a_file_that_is_replaced_under_the_worker_takes_no_more_commits() {
 
 #[test]
 fn files_that_are_no_store_are_refused_by_name() {
-    let home = Home::new();
+    let home = Home::sqlite();
     let closed = |settings: SqliteSettings| Sqlite::open(settings).unwrap_err();
     let missing = closed(SqliteSettings { create: false, ..home.settings() });
     assert!(matches!(missing, OpenError::Missing { .. }));
@@ -212,31 +206,28 @@ fn files_that_are_no_store_are_refused_by_name() {
     assert!(matches!(closed(home.settings()), OpenError::NotAStore { .. }));
     std::fs::remove_file(home.path()).unwrap();
 
-    drop(home.sqlite().unwrap());
+    drop(home.open_sqlite().unwrap());
     Connection::open(home.path()).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
     assert!(matches!(closed(home.settings()), OpenError::SchemaTooNew { found: 99, known: 1 }));
 }
 
-#[tokio::test]
-async fn a_store_tells_its_identity_and_how_far_it_came() {
-    let home = Home::new();
-    let sqlite = home.sqlite().unwrap();
-    let facts = sqlite.facts().unwrap();
+async fn a_store_tells_its_identity_and_how_far_it_came(home: Home) {
+    let store = home.store().await;
+    let facts = home.reader().facts().unwrap();
     assert_eq!((facts.store_id, facts.empty), (StoreId::from_random(7), true));
-    let store = home.start(sqlite, "worker");
     drop(open(&store, 5, Wish::new("PAY-5", 7).valid(), Route::Book).await.recorded());
     drop(open(&store, 3, Wish::new("PAY-5", 8).valid(), Route::Book).await.condemned());
     store.stop().await;
-    let facts = home.sqlite().unwrap().facts().unwrap();
+    let facts = home.reader().facts().unwrap();
     assert!(!facts.empty);
     assert_eq!(facts.high_water.iter().map(|mark| mark.sequence).collect::<Vec<_>>(), [5]);
-    assert_eq!(home.reader().facts().unwrap(), facts);
+    if let Place::Sqlite(_) = home.place {
+        assert_eq!(home.open_sqlite().unwrap().facts().unwrap(), facts);
+    }
 }
 
-#[tokio::test]
-async fn a_stopped_store_gives_requests_back() {
-    let home = Home::new();
-    let store = home.store();
+async fn a_stopped_store_gives_requests_back(home: Home) {
+    let store = home.store().await;
     let other = store.clone();
     store.stop().await;
     let (lost, back, _) = other.open(origin(1), Wish::new("PAY-1", 7).valid(), Route::Book).await.unwrap_err();
@@ -249,10 +240,8 @@ async fn probe(store: &Store) -> Result<(), StoreLost> {
     store.start_of(event(9_999)).await.map(drop)
 }
 
-#[tokio::test]
-async fn a_number_given_out_twice_gets_no_answer_of_the_message_that_had_it_before() {
-    let home = Home::new();
-    let store = home.store();
+async fn a_number_given_out_twice_gets_no_answer_of_the_message_that_had_it_before(home: Home) {
+    let store = home.store().await;
     let reason = Reason::new(Code::AM13, "/amount/value", "too much");
     drop(open(&store, 1, Wish::new("PAY-1", 7).refused(vec![reason]), Route::Book).await.recorded());
     drop(store.condemn(origin(2), DeadReason::Poison { starts: 5 }, None).await.unwrap());
@@ -276,3 +265,13 @@ async fn a_number_given_out_twice_gets_no_answer_of_the_message_that_had_it_befo
         Err(NotCondemned::Lost(StoreLost::Foreign, _))
     ));
 }
+
+both![
+    a_commit_whose_answer_is_lost_is_read_back,
+    a_lost_intent_is_a_doubt_and_a_lost_release_is_a_release,
+    a_commit_lost_twice_gives_everything_back,
+    content_that_the_database_refuses_costs_only_its_own_event,
+    a_store_tells_its_identity_and_how_far_it_came,
+    a_stopped_store_gives_requests_back,
+    a_number_given_out_twice_gets_no_answer_of_the_message_that_had_it_before,
+];

@@ -1,53 +1,83 @@
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rusqlite::Connection;
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
 
+use super::postgres;
 use crate::domain::{
     Account, Currency, EventId, Fingerprint, LaneName, Money, OrderKey, OtherAccount, Outcome, Payment, PaymentId,
     Reason, References, SchemeName, StreamName,
 };
 use crate::intake::{Judged, Refused, Valid};
+use crate::lab::servers::{PostgresOptions, PostgresServer};
+use crate::store::postgres::client;
 use crate::store::{
-    Backend, BookPolicy, Condemned, OpenError, Origin, Reader, Recorded, Route, Sqlite, SqliteSettings, Stand, Store,
-    Unknown, WriterLimits,
+    Backend, BookPolicy, Changes, Condemned, OpenError, Origin, Postgres, PostgresSettings, Reader, Recorded, Route,
+    Rows, Sqlite, SqliteSettings, Stand, Store, Trouble, Unknown, Wanted, WriterLimits, migrate,
 };
 
 pub(super) const RAIL: Route = Route::Rail { name: "swift", leg: 0 };
 
-/// A store in a folder of its own, with a clock that only the test moves.
+/// A store of its own, with a clock that only the test moves.
 pub(super) struct Home {
-    pub(super) folder: TempDir,
+    pub(super) place: Place,
     pub(super) clock: Arc<AtomicI64>,
     pub(super) policy: BookPolicy,
     pub(super) limits: WriterLimits,
     pub(super) wal_limit_bytes: u64,
+    pub(super) busy_timeout: Duration,
+}
+
+/// Where it is.
+pub(super) enum Place {
+    /// A file in a folder.
+    Sqlite(TempDir),
+    /// A schema in the database of all tests.
+    Postgres(PostgresSettings),
 }
 
 impl Home {
-    pub(super) fn new() -> Self {
+    pub(super) fn sqlite() -> Self {
+        Self::at(Place::Sqlite(tempfile::tempdir().unwrap()))
+    }
+
+    pub(super) async fn postgres() -> Self {
+        let settings = postgres::settings(server().await);
+        migrate(&settings, 7).await.unwrap();
+        Self::at(Place::Postgres(settings))
+    }
+
+    fn at(place: Place) -> Self {
         Self {
-            folder: tempfile::tempdir().unwrap(),
+            place,
             clock: Arc::new(AtomicI64::new(1_800_000_000_000)),
             policy: BookPolicy { unknown: Unknown::Open { overdraft: true }, declared: BTreeMap::new() },
             limits: WriterLimits { group: 64, claim: Duration::from_secs(30), poison_starts: 3, keep: None },
             wal_limit_bytes: 64 << 20,
+            busy_timeout: Duration::from_millis(20),
         }
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        let Place::Sqlite(folder) = &self.place else { panic!("not a file") };
+        folder.path()
+    }
+
     pub(super) fn path(&self) -> PathBuf {
-        self.folder.path().join("store.db")
+        self.folder().join("store.db")
     }
 
     pub(super) fn settings(&self) -> SqliteSettings {
         let clock = Arc::clone(&self.clock);
         SqliteSettings {
             path: self.path(),
-            busy_timeout: Duration::from_millis(20),
+            busy_timeout: self.busy_timeout,
             wal_limit_bytes: self.wal_limit_bytes,
             create: true,
             store_id_bits: 7,
@@ -55,12 +85,22 @@ impl Home {
         }
     }
 
-    pub(super) fn sqlite(&self) -> Result<Sqlite, OpenError> {
+    pub(super) fn open_sqlite(&self) -> Result<Sqlite, OpenError> {
         Sqlite::open(self.settings())
     }
 
-    pub(super) fn store(&self) -> Store {
-        self.start(self.sqlite().unwrap(), "worker")
+    pub(super) async fn backend(&self) -> Either {
+        match &self.place {
+            Place::Sqlite(_) => Either::Sqlite(self.open_sqlite().unwrap()),
+            Place::Postgres(settings) => Either::Postgres(Clocked {
+                inner: Postgres::open(settings.clone()).await.unwrap(),
+                clock: Arc::clone(&self.clock),
+            }),
+        }
+    }
+
+    pub(super) async fn store(&self) -> Store {
+        self.start(self.backend().await, "worker")
     }
 
     pub(super) fn start(&self, backend: impl Backend, owner: &str) -> Store {
@@ -68,7 +108,34 @@ impl Home {
     }
 
     pub(super) fn reader(&self) -> Reader {
-        Reader::open(&self.path(), Duration::from_millis(100)).unwrap()
+        match &self.place {
+            Place::Sqlite(_) => Reader::open(&self.path(), Duration::from_millis(100)).unwrap(),
+            Place::Postgres(settings) => Reader::connect(settings).unwrap(),
+        }
+    }
+
+    /// Past every guard of ours; says whether the database let it pass.
+    pub(super) async fn tamper(&self, sql: &str) -> bool {
+        match &self.place {
+            Place::Sqlite(_) => Connection::open(self.path()).unwrap().execute_batch(sql).is_ok(),
+            Place::Postgres(settings) => client(settings).await.unwrap().batch_execute(sql).await.is_ok(),
+        }
+    }
+
+    /// Keeps the writer from its rows until the result is released.
+    pub(super) async fn block(&self) -> Block {
+        match &self.place {
+            Place::Sqlite(_) => {
+                let connection = Connection::open(self.path()).unwrap();
+                connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+                Block::Sqlite(connection)
+            }
+            Place::Postgres(settings) => {
+                let client = client(settings).await.unwrap();
+                client.batch_execute("BEGIN; LOCK TABLE payments IN ACCESS EXCLUSIVE MODE").await.unwrap();
+                Block::Postgres(client)
+            }
+        }
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -82,6 +149,65 @@ impl Home {
     pub(super) fn assert_balanced(&self) {
         for line in self.reader().book_check().unwrap() {
             assert!(line.balances(), "{line:?}");
+        }
+    }
+}
+
+/// The one server of all tests of this process. It goes with the process.
+pub(super) async fn server() -> &'static PostgresServer {
+    static SERVER: OnceCell<PostgresServer> = OnceCell::const_new();
+    let started = SERVER.get_or_init(|| async { PostgresServer::start(PostgresOptions::default()).await.unwrap() });
+    started.await
+}
+
+pub(super) enum Block {
+    Sqlite(Connection),
+    Postgres(tokio_postgres::Client),
+}
+
+impl Block {
+    pub(super) async fn release(self) {
+        match self {
+            Self::Sqlite(connection) => connection.execute_batch("ROLLBACK").unwrap(),
+            Self::Postgres(client) => client.batch_execute("ROLLBACK").await.unwrap(),
+        }
+    }
+}
+
+/// Whichever backend the test is about.
+pub(super) enum Either {
+    Sqlite(Sqlite),
+    Postgres(Clocked),
+}
+
+/// PostgreSQL, with the test's clock in place of the database's.
+pub(super) struct Clocked {
+    inner: Postgres,
+    clock: Arc<AtomicI64>,
+}
+
+impl Backend for Either {
+    async fn begin(&mut self, wanted: &Wanted) -> Result<Rows, Trouble> {
+        match self {
+            Self::Sqlite(inner) => inner.begin(wanted).await,
+            Self::Postgres(Clocked { inner, clock }) => {
+                let rows = inner.begin(wanted).await?;
+                Ok(Rows { now: Timestamp::from_millisecond(clock.load(Ordering::SeqCst)).unwrap(), ..rows })
+            }
+        }
+    }
+
+    async fn commit(&mut self, changes: Changes) -> Result<(), Trouble> {
+        match self {
+            Self::Sqlite(inner) => inner.commit(changes).await,
+            Self::Postgres(Clocked { inner, .. }) => inner.commit(changes).await,
+        }
+    }
+
+    async fn reset(&mut self) -> Result<(), Trouble> {
+        match self {
+            Self::Sqlite(inner) => inner.reset().await,
+            Self::Postgres(Clocked { inner, .. }) => inner.reset().await,
         }
     }
 }
@@ -188,6 +314,25 @@ impl Expect for Stand {
         condemned
     }
 }
+
+/// Each of these over each database.
+macro_rules! both {
+    ($($test:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::Home::sqlite()).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::Home::postgres().await).await;
+            })*
+        }
+    };
+}
+pub(super) use both;
 
 pub(super) async fn open(store: &Store, sequence: u64, judged: Judged, route: Route) -> Stand {
     store.open(origin(sequence), judged, route).await.map_err(|(lost, _, _)| lost).unwrap()

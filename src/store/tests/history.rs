@@ -50,22 +50,33 @@ proptest! {
 
     #[test]
     fn money_is_conserved_over_any_history(steps in steps()) {
-        let mut home = Home::new();
-        home.policy.unknown = Unknown::Open { overdraft: false };
-        home.policy.declared.insert("other::bank".to_owned(), true);
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(run(&home, &steps));
+        runtime().block_on(run(Home::sqlite(), &steps));
     }
 }
 
-async fn run(home: &Home, steps: &[Step]) {
-    let mut store = home.store();
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
+
+    #[test]
+    fn money_is_conserved_over_any_history_in_postgresql(steps in steps()) {
+        runtime().block_on(async { run(Home::postgres().await, &steps).await });
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+async fn run(mut home: Home, steps: &[Step]) {
+    home.policy.unknown = Unknown::Open { overdraft: false };
+    home.policy.declared.insert("other::bank".to_owned(), true);
+    let mut store = home.store().await;
     let mut outcomes: HashMap<String, Outcome> = HashMap::new();
     let mut ends = HashSet::new();
     for (sequence, step) in (1..).zip(steps) {
         if step.reopened {
             store.stop().await;
-            store = home.store();
+            store = home.store().await;
         }
         let wish = wish(step);
         // Redeliveries of the event, together with it in one group.

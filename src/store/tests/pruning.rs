@@ -11,7 +11,7 @@ const KEEP: Duration = Duration::from_secs(400 * 24 * 3600);
 
 /// Whole rounds over a closed store, `most` rows a page.
 async fn prune(home: &Home, most: u32) -> (Pruned, usize) {
-    let mut sqlite = home.sqlite().unwrap();
+    let mut sqlite = Sqlite::open(home.settings()).unwrap();
     let (mut all, mut pages) = (Pruned::default(), 0);
     loop {
         let page = sqlite.prune(KEEP, most).await.unwrap();
@@ -39,8 +39,8 @@ async fn settle_over_rail(home: &Home, store: &Store, sequence: u64, wish: &Wish
 
 #[tokio::test]
 async fn what_ended_long_ago_is_forgotten_and_the_payment_still_answers_the_same() {
-    let home = Home::new();
-    let store = home.store();
+    let home = Home::sqlite();
+    let store = home.store().await;
     let (booked, railed) = (Wish::new("PAY-1", 7), Wish::new("PAY-2", 8));
     let first = open(&store, 1, booked.valid(), Route::Book).await.recorded();
     drop(open(&store, 2, booked.valid(), Route::Book).await.recorded());
@@ -61,7 +61,7 @@ async fn what_ended_long_ago_is_forgotten_and_the_payment_still_answers_the_same
     assert_eq!(before, home.now() - jiff::SignedDuration::try_from(KEEP).unwrap());
     assert!(home.reader().event(&event(4)).unwrap().is_none() && home.reader().event(&event(1)).unwrap().is_some());
 
-    let store = home.store();
+    let store = home.store().await;
     let again = open(&store, 6, booked.valid(), Route::Book).await.recorded();
     assert!(again.is_duplicate() && again.outcome() == first.outcome());
     let again = open(&store, 7, railed.valid(), RAIL).await.recorded();
@@ -76,23 +76,23 @@ async fn what_ended_long_ago_is_forgotten_and_the_payment_still_answers_the_same
 
 #[tokio::test]
 async fn attempts_of_a_payment_in_doubt_stay_however_old_they_are() {
-    let home = Home::new();
-    let store = home.store();
+    let home = Home::sqlite();
+    let store = home.store().await;
     let wish = Wish::new("PAY-1", 7);
     let Stand::Go(intent) = open(&store, 1, wish.valid(), RAIL).await else { panic!("no intent") };
     drop(intent.dispatch());
     store.stop().await;
     home.pass(3 * KEEP);
     assert_eq!(prune(&home, 2).await.0.rows(), 0);
-    let store = home.store();
+    let store = home.store().await;
     let stand = open(&store, 1, wish.valid(), RAIL).await;
     assert!(matches!(stand, Stand::Doubt(_)), "it would be sent again: {stand:?}");
 }
 
 #[tokio::test]
 async fn a_round_goes_on_page_by_page_and_passes_by_what_is_young() {
-    let home = Home::new();
-    let store = home.store();
+    let home = Home::sqlite();
+    let store = home.store().await;
     let reason = || vec![Reason::new(Code::AM13, "/amount/value", "too much")];
     for sequence in 1..=60 {
         if sequence == 41 {
@@ -109,8 +109,8 @@ async fn a_round_goes_on_page_by_page_and_passes_by_what_is_young() {
 
 #[tokio::test]
 async fn the_writer_prunes_by_itself_between_its_groups() {
-    let mut home = Home::new();
-    let store = home.store();
+    let mut home = Home::sqlite();
+    let store = home.store().await;
     let refused = Wish::new("PAY-3", 1).refused(vec![Reason::new(Code::AM13, "/amount/value", "too much")]);
     drop(open(&store, 1, refused, Route::Book).await.recorded());
     store.stop().await;

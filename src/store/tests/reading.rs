@@ -1,10 +1,8 @@
-use super::harness::{Expect, Home, Wish, event, id, open};
+use super::harness::{Expect, Home, Wish, both, event, id, open};
 use crate::store::{EventKey, EventRecord, ReadError, Reader, Route};
 
-#[tokio::test]
-async fn a_payment_is_shown_whole_with_its_accounts_masked() {
-    let home = Home::new();
-    let store = home.store();
+async fn a_payment_is_shown_whole_with_its_accounts_masked(home: Home) {
+    let store = home.store().await;
     let wish = Wish { from: "ACC-00000847".to_owned(), to: "short".to_owned(), ..Wish::new("PAY-1", 7) };
     drop(open(&store, 1, wish.valid(), Route::Book).await.recorded());
     drop(open(&store, 2, wish.valid(), Route::Book).await.recorded());
@@ -15,10 +13,8 @@ async fn a_payment_is_shown_whole_with_its_accounts_masked() {
     assert!(home.reader().payment(&id("PAY-2")).unwrap().is_none());
 }
 
-#[tokio::test]
-async fn pages_follow_each_other_without_gap_or_repeat() {
-    let home = Home::new();
-    let store = home.store();
+async fn pages_follow_each_other_without_gap_or_repeat(home: Home) {
+    let store = home.store().await;
     for sequence in 1..=10 {
         let wish = Wish::new(&format!("PAY-{}", sequence.min(6)), 7);
         drop(open(&store, sequence, wish.valid(), Route::Book).await.recorded());
@@ -46,17 +42,14 @@ async fn pages_follow_each_other_without_gap_or_repeat() {
     assert!(reader.event(&event(11)).unwrap().is_none());
 }
 
-#[tokio::test]
-async fn a_tampered_book_does_not_balance() {
-    let home = Home::new();
-    let store = home.store();
+async fn a_tampered_book_does_not_balance(home: Home) {
+    let store = home.store().await;
     drop(open(&store, 1, Wish::new("PAY-1", 7).valid(), Route::Book).await.recorded());
     store.stop().await;
-    let tampering = rusqlite::Connection::open(home.path()).unwrap();
-    assert!(tampering.execute("UPDATE transfers SET minor = 8", []).is_err());
-    assert!(tampering.execute("DELETE FROM transfers", []).is_err());
-    tampering.execute("UPDATE accounts SET debits_posted = 8 WHERE debits_posted = 7", []).unwrap();
-    tampering.execute("UPDATE payments SET minor = 8", []).unwrap();
+    assert!(!home.tamper("UPDATE transfers SET minor = 8").await);
+    assert!(!home.tamper("DELETE FROM transfers").await);
+    assert!(home.tamper("UPDATE accounts SET debits_posted = 8 WHERE debits_posted = 7").await);
+    assert!(home.tamper("UPDATE payments SET minor = 8").await);
     let line = home.reader().book_check().unwrap().remove(0);
     assert!(!line.balances());
     assert_eq!((line.accounts_differing, line.transfers_without_settled), (1, 1));
@@ -64,7 +57,13 @@ async fn a_tampered_book_does_not_balance() {
 
 #[test]
 fn a_missing_store_is_said_to_be_missing() {
-    let home = Home::new();
+    let home = Home::sqlite();
     let missing = Reader::open(&home.path(), std::time::Duration::ZERO).map(drop);
     assert_eq!(missing, Err(ReadError::Missing));
 }
+
+both![
+    a_payment_is_shown_whole_with_its_accounts_masked,
+    pages_follow_each_other_without_gap_or_repeat,
+    a_tampered_book_does_not_balance,
+];

@@ -22,6 +22,8 @@ pub struct GroupDone {
     pub changed: bool,
     /// From the begin to the answered commit.
     pub took: Duration,
+    /// Times that another process was in the way and it was decided again.
+    pub again: u32,
     /// Why it was lost.
     pub lost: Option<StoreLost>,
     /// Records removed between groups; such a report has no requests.
@@ -47,7 +49,8 @@ pub(super) async fn run<B: Backend>(
             () = pruning.due() => {
                 let begun = Instant::now();
                 let pruned = pruning.page(&mut backend).await;
-                seen(&GroupDone { requests: 0, changed: pruned.rows() > 0, took: begun.elapsed(), lost: None, pruned });
+                let (changed, took) = (pruned.rows() > 0, begun.elapsed());
+                seen(&GroupDone { requests: 0, changed, took, again: 0, lost: None, pruned });
                 continue;
             }
             taken = queue.recv_many(&mut waiting, group) => taken,
@@ -83,14 +86,16 @@ async fn serve<B: Backend>(backend: &mut B, mut requests: Vec<Request>, terms: &
             continue;
         }
         let begun = Instant::now();
-        let end = apply(backend, &group, terms).await;
+        let mut again = 0;
+        let end = apply(backend, &group, terms, &mut again).await;
         let (changed, lost) = match &end {
             Ok((_, changed)) => (*changed, None),
             Err(Trouble::Lost(lost)) => (false, Some(lost.clone())),
             Err(Trouble::Content(why)) => (false, Some(StoreLost::Refused(why.clone()))),
+            Err(Trouble::Again(why)) => (false, Some(StoreLost::Failed(why.clone()))),
         };
         let (requests, took) = (group.len(), begun.elapsed());
-        seen(&GroupDone { requests, changed, took, lost, pruned: Pruned::default() });
+        seen(&GroupDone { requests, changed, took, again, lost, pruned: Pruned::default() });
         match end {
             Ok((verdicts, _)) => {
                 for (request, verdict) in group.into_iter().zip(verdicts) {
@@ -103,6 +108,7 @@ async fn serve<B: Backend>(backend: &mut B, mut requests: Vec<Request>, terms: &
                 groups.push_front(group);
             }
             Err(Trouble::Content(why)) => lose(group, &StoreLost::Refused(why)),
+            Err(Trouble::Again(why)) => lose(group, &StoreLost::Failed(why)),
             Err(Trouble::Lost(lost)) => lose(group, &lost),
         }
     }
@@ -114,13 +120,29 @@ fn lose(group: Vec<Request>, lost: &StoreLost) {
     }
 }
 
-/// One transaction, or two where the first one's commit was not answered.
-async fn apply<B: Backend>(backend: &mut B, group: &[Request], terms: &Terms) -> Result<(Vec<Verdict>, bool), Trouble> {
+/// Times a group that another process stood in the way of is decided again before it counts as lost.
+const AGAIN: u32 = 32;
+
+/// One transaction, or two where the first one's commit was not answered; more where another process was in the way.
+async fn apply<B: Backend>(
+    backend: &mut B,
+    group: &[Request],
+    terms: &Terms,
+    again: &mut u32,
+) -> Result<(Vec<Verdict>, bool), Trouble> {
     let asks = group.iter().filter_map(Request::ask).collect::<Vec<_>>();
     let wanted = wanted(&asks);
     let mut unknown = false;
     loop {
-        let rows = backend.begin(&wanted).await?;
+        let rows = match backend.begin(&wanted).await {
+            Ok(rows) => rows,
+            Err(Trouble::Again(_)) if *again < AGAIN => {
+                *again = again.saturating_add(1);
+                step_aside(*again).await;
+                continue;
+            }
+            Err(trouble) => return Err(trouble),
+        };
         let (changes, verdicts) = decide(rows, &asks, terms);
         let changed = !changes.is_empty();
         if changed {
@@ -138,9 +160,19 @@ async fn apply<B: Backend>(backend: &mut B, group: &[Request], terms: &Terms) ->
                 unknown = true;
                 backend.reset().await?;
             }
+            Err(Trouble::Again(_)) if *again < AGAIN => {
+                *again = again.saturating_add(1);
+                step_aside(*again).await;
+            }
             Err(trouble) => return Err(trouble),
         }
     }
+}
+
+/// Lets the other process end its transaction; by chance, so that two do not meet again at once.
+async fn step_aside(again: u32) {
+    let most = 2_u64.saturating_mul(u64::from(again));
+    tokio::time::sleep(Duration::from_millis(rand::random_range(0..=most))).await;
 }
 
 fn wanted(asks: &[Ask<'_>]) -> Wanted {

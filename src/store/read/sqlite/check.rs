@@ -1,73 +1,17 @@
 //! Whether the book balances, counted from the transfers up.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use rusqlite::Connection;
 
+use super::super::book::{BookLine, Lines};
 use super::{Fault, ReadError, Reader};
-use crate::domain::Currency;
 
 /// Transfers or payments in one page.
 const PAGE: i64 = 20_000;
 
 /// Accounts whose counters are held in memory at once.
 const WINDOW: i64 = 50_000;
-
-/// One currency of the book. Sums are minor units.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BookLine {
-    /// The currency.
-    pub currency: Currency,
-    /// Sum of all debit counters.
-    pub debits: i128,
-    /// Sum of all credit counters.
-    pub credits: i128,
-    /// Sum of all transfers.
-    pub transferred: i128,
-    /// Accounts in this currency.
-    pub accounts: u64,
-    /// Accounts whose counters are not the sums of their transfers.
-    pub accounts_differing: u64,
-    /// Payments settled in the book that have no transfer.
-    pub settled_without_transfer: u64,
-    /// Transfers whose payment is not settled in the book with that amount.
-    pub transfers_without_settled: u64,
-}
-
-impl BookLine {
-    /// Whether everything agrees.
-    #[must_use]
-    pub fn balances(&self) -> bool {
-        self.debits == self.credits
-            && self.debits == self.transferred
-            && self.accounts_differing == 0
-            && self.settled_without_transfer == 0
-            && self.transfers_without_settled == 0
-    }
-
-    fn new(currency: Currency) -> Self {
-        Self {
-            currency,
-            debits: 0,
-            credits: 0,
-            transferred: 0,
-            accounts: 0,
-            accounts_differing: 0,
-            settled_without_transfer: 0,
-            transfers_without_settled: 0,
-        }
-    }
-}
-
-#[derive(Default)]
-struct Lines(BTreeMap<&'static str, BookLine>);
-
-impl Lines {
-    fn of(&mut self, code: &str) -> Result<&mut BookLine, ReadError> {
-        let currency = Currency::parse(code).ok_or(Fault::Row("currency"))?;
-        Ok(self.0.entry(currency.code()).or_insert_with(|| BookLine::new(currency)))
-    }
-}
 
 struct Counters {
     currency: String,
@@ -76,13 +20,8 @@ struct Counters {
 }
 
 impl Reader {
-    /// Counts the book anew, a line per currency. It may run beside a worker: each window of accounts is read in one
-    /// instant together with the last transfer of that instant. A difference found beside a running worker should be
-    /// looked at again before it is believed.
-    ///
-    /// # Errors
-    /// [`ReadError`].
-    pub fn book_check(&self) -> Result<Vec<BookLine>, ReadError> {
+    /// Each window of accounts is read in one instant together with the last transfer of that instant.
+    pub(in super::super) fn book_check(&self) -> Result<Vec<BookLine>, ReadError> {
         let mut lines = Lines::default();
         let top = totals(&self.connection, &mut lines)?;
         self.transfers(top, |currency, _, _, minor| {
@@ -113,7 +52,7 @@ impl Reader {
                 Ok(())
             },
         )?;
-        Ok(lines.0.into_values().collect())
+        Ok(lines.into_all())
     }
 
     /// Compares one window of accounts with the transfers; gives the last account's number, `None` past the end.

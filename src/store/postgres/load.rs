@@ -1,0 +1,264 @@
+//! Rows read into plain data, under lock.
+
+use futures_util::future::{try_join, try_join5};
+use jiff::Timestamp;
+use tokio_postgres::Row;
+
+use super::super::rows::{
+    AccountKey, AccountRow, AttemptRow, Claim, Ended, EventKind, EventRow, PaymentRow, Rows, StartRow, State, Wanted,
+};
+use super::connect::{Fault, Session};
+use super::{Block, Memory, sql};
+use crate::domain::{
+    Currency, EventId, Fingerprint, LaneName, Money, OrderKey, PaymentId, RailRef, Reason, References, SchemeName,
+    StreamName,
+};
+
+/// Events as the database knows them.
+struct Keys {
+    streams: Vec<i64>,
+    sequences: Vec<i64>,
+    locks: Vec<i64>,
+}
+
+pub(super) async fn load(session: &Session, memory: &mut Memory, wanted: &Wanted) -> Result<Rows, Fault> {
+    numbers(session, memory, wanted).await?;
+    let keys = keys(session, memory, &wanted.events).await?;
+    let ids = ids(session, memory, wanted).await?;
+    let account_keys: Vec<&str> = wanted.accounts.iter().map(|account| &*account.key).collect();
+    let currencies: Vec<&str> = wanted.accounts.iter().map(|account| account.currency).collect();
+    // Sent in this order and in one go; the server works through them one after the other.
+    let locked = async {
+        session.client.batch_execute("BEGIN").await?;
+        Ok(())
+    };
+    let (((), _), (payments, tries, (events, starts), accounts, now)) = try_join(
+        try_join(locked, session.query(sql::LOCK, &[&keys.locks])),
+        try_join5(
+            session.query(sql::PAYMENTS, &[&ids]),
+            session.query(sql::TRIES, &[&ids]),
+            try_join(
+                session.query(sql::EVENTS, &[&keys.streams, &keys.sequences]),
+                session.query(sql::STARTS, &[&keys.streams, &keys.sequences]),
+            ),
+            session.query(sql::ACCOUNTS, &[&account_keys, &currencies]),
+            session.query(sql::NOW, &[]),
+        ),
+    )
+    .await?;
+    let now = now.first().ok_or(Fault::Row("the clock"))?.try_get::<_, Timestamp>(0)?;
+    let mut rows = Rows {
+        now: super::super::rows::to_millis(now),
+        next_payment: memory.payments.next,
+        next_account: memory.accounts.next,
+        payments: payments
+            .iter()
+            .map(|row| payment_of(row).map(|payment| (payment.payment_id.clone(), payment)))
+            .collect::<Result<_, _>>()?,
+        events: events
+            .iter()
+            .map(|row| event_of(row).map(|event| (event.event.clone(), event)))
+            .collect::<Result<_, _>>()?,
+        accounts: Default::default(),
+        starts: Default::default(),
+    };
+    for row in &tries {
+        let id = PaymentId::parse(row.try_get(0)?).map_err(|_| Fault::Row("payment_id"))?;
+        let attempt = attempt_of(row, 1)?;
+        rows.payments.get_mut(&id).ok_or(Fault::Row("attempts.payment"))?.tries.push(attempt);
+    }
+    for row in &starts {
+        let start = StartRow { count: unsigned32(row.try_get(2)?)?, first_at: row.try_get(3)? };
+        let (stream, sequence) = (row.try_get::<_, i64>(0)?, row.try_get::<_, i64>(1)?);
+        for event in &wanted.events {
+            let known = memory.streams.get(&(event.stream.clone(), event.created_ms)) == Some(&stream);
+            if known && signed(event.sequence)? == sequence {
+                rows.starts.insert(event.clone(), start);
+            }
+        }
+    }
+    for row in &accounts {
+        let currency = Currency::parse(row.try_get(2)?).ok_or(Fault::Row("currency"))?;
+        rows.accounts.insert(
+            AccountKey::new(row.try_get(1)?, currency),
+            AccountRow {
+                id: row.try_get(0)?,
+                debits: row.try_get(3)?,
+                credits: row.try_get(4)?,
+                overdraft: row.try_get(5)?,
+                opened_at: row.try_get(6)?,
+            },
+        );
+    }
+    Ok(rows)
+}
+
+/// Takes new blocks of row numbers where the ones in hand may not be enough. Outside the transaction: what is not used
+/// leaves a gap.
+async fn numbers(session: &Session, memory: &mut Memory, wanted: &Wanted) -> Result<(), Fault> {
+    for (sql, count) in [(sql::PAYMENT_BLOCK, wanted.payments.len()), (sql::ACCOUNT_BLOCK, wanted.accounts.len())] {
+        let block = if sql == sql::PAYMENT_BLOCK { &mut memory.payments } else { &mut memory.accounts };
+        if !block.holds(count) {
+            let taken = session.query(sql, &[]).await?;
+            *block = Block::of(taken.first().ok_or(Fault::Row("a block of numbers"))?.try_get(0)?);
+        }
+    }
+    Ok(())
+}
+
+async fn keys(session: &Session, memory: &mut Memory, events: &[EventId]) -> Result<Keys, Fault> {
+    let mut keys = Keys { streams: Vec::new(), sequences: Vec::new(), locks: Vec::new() };
+    for event in events {
+        let (stream, sequence) = (stream(session, memory, event).await?, signed(event.sequence)?);
+        keys.streams.push(stream);
+        keys.sequences.push(sequence);
+        // Two events under one lock only wait for each other.
+        keys.locks.push(stream.wrapping_shl(44) ^ sequence);
+    }
+    keys.locks.sort_unstable();
+    keys.locks.dedup();
+    Ok(keys)
+}
+
+/// The stream's number.
+pub(super) async fn stream(session: &Session, memory: &mut Memory, event: &EventId) -> Result<i64, Fault> {
+    let key = (event.stream.clone(), event.created_ms);
+    if let Some(stream) = memory.streams.get(&key) {
+        return Ok(*stream);
+    }
+    let found = session.query(sql::STREAM, &[&event.stream.as_str(), &event.created_ms]).await?;
+    let stream = found.first().ok_or(Fault::Row("streams.id"))?.try_get(0)?;
+    memory.streams.insert(key, stream);
+    Ok(stream)
+}
+
+/// The payments wanted by id, and those whose own events are wanted; sorted as they are locked.
+async fn ids(session: &Session, memory: &mut Memory, wanted: &Wanted) -> Result<Vec<String>, Fault> {
+    let mut ids: Vec<String> = wanted.payments.iter().map(|id| id.as_str().to_owned()).collect();
+    if !wanted.owners.is_empty() {
+        let owners = keys(session, memory, &wanted.owners).await?;
+        for row in session.query(sql::OWNED, &[&owners.streams, &owners.sequences]).await? {
+            ids.push(row.try_get(0)?);
+        }
+        ids.sort_unstable();
+        ids.dedup();
+    }
+    Ok(ids)
+}
+
+/// Reads a row of `payment_columns`; its attempts are read apart.
+pub(in crate::store) fn payment_of(row: &Row) -> Result<PaymentRow, Fault> {
+    let claim = match (row.try_get::<_, Option<&str>>(23)?, row.try_get::<_, Option<Timestamp>>(24)?) {
+        (Some(owner), Some(until)) => Some(Claim { owner: owner.into(), until }),
+        _ => None,
+    };
+    let print = <[u8; 32]>::try_from(row.try_get::<_, &[u8]>(2)?).map_err(|_| Fault::Row("fingerprint"))?;
+    Ok(PaymentRow {
+        row: row.try_get(0)?,
+        payment_id: PaymentId::parse(row.try_get(1)?).map_err(|_| Fault::Row("payment_id"))?,
+        fingerprint: Fingerprint(print),
+        state: State::of_word(row.try_get(3)?).ok_or(Fault::Row("state"))?,
+        event: event_id(row, 4)?,
+        scheme: SchemeName::parse(row.try_get(7)?).map_err(|_| Fault::Row("scheme"))?,
+        order_key: OrderKey::parse(row.try_get(8)?).map_err(|_| Fault::Row("order_key"))?,
+        lane: LaneName::parse(row.try_get(9)?).map_err(|_| Fault::Row("lane"))?,
+        rail: row.try_get::<_, &str>(10)?.into(),
+        rail_ref: row
+            .try_get::<_, Option<&str>>(11)?
+            .map(|reference| RailRef::parse(reference).map_err(|_| Fault::Row("rail_ref")))
+            .transpose()?,
+        amount: money(row.try_get(12)?, row.try_get(13)?)?,
+        references: references(row, 14)?,
+        requested_at: row.try_get(17)?,
+        finished_at: row.try_get(18)?,
+        late: row.try_get(19)?,
+        attempts: unsigned32(row.try_get(20)?)?,
+        last_attempt: unsigned32(row.try_get(21)?)?,
+        reasons: reasons(row.try_get(22)?)?,
+        claim,
+        fence: row.try_get(25)?,
+        deliveries: unsigned32(row.try_get(26)?)?,
+        tries: Vec::new(),
+    })
+}
+
+/// Reads a row of `event_columns`.
+pub(in crate::store) fn event_of(row: &Row) -> Result<EventRow, Fault> {
+    let amount = match (row.try_get::<_, Option<&str>>(12)?, row.try_get::<_, Option<i64>>(13)?) {
+        (Some(currency), Some(minor)) => Some(money(currency, minor)?),
+        _ => None,
+    };
+    Ok(EventRow {
+        event: event_id(row, 0)?,
+        kind: EventKind::of_word(row.try_get(3)?).ok_or(Fault::Row("kind"))?,
+        payment_id: row
+            .try_get::<_, Option<&str>>(4)?
+            .map(|id| PaymentId::parse(id).map_err(|_| Fault::Row("payment_id")))
+            .transpose()?,
+        reasons: reasons(row.try_get(5)?)?,
+        scheme: SchemeName::parse(row.try_get(6)?).map_err(|_| Fault::Row("scheme"))?,
+        order_key: OrderKey::parse(row.try_get(7)?).map_err(|_| Fault::Row("order_key"))?,
+        lane: LaneName::parse(row.try_get(8)?).map_err(|_| Fault::Row("lane"))?,
+        references: references(row, 9)?,
+        amount,
+        requested_at: row.try_get(14)?,
+        first_seen: row.try_get(15)?,
+        attempts: unsigned32(row.try_get(16)?)?,
+        at: row.try_get(17)?,
+    })
+}
+
+/// Reads `payment, number, leg, rail, started_at, answer, answered_at, not_found` from column `first` on.
+pub(in crate::store) fn attempt_of(row: &Row, first: usize) -> Result<AttemptRow, Fault> {
+    let at = |offset: usize| first.saturating_add(offset);
+    Ok(AttemptRow {
+        payment: row.try_get(at(0))?,
+        number: unsigned32(row.try_get(at(1))?)?,
+        leg: u8::try_from(row.try_get::<_, i16>(at(2))?).map_err(|_| Fault::Row("leg"))?,
+        rail: row.try_get::<_, &str>(at(3))?.into(),
+        started_at: row.try_get(at(4))?,
+        ended: row
+            .try_get::<_, Option<&str>>(at(5))?
+            .map(|answer| Ended::of_word(answer).ok_or(Fault::Row("answer")))
+            .transpose()?,
+        ended_at: row.try_get(at(6))?,
+        not_found: unsigned32(row.try_get(at(7))?)?,
+        dirty: false,
+    })
+}
+
+fn event_id(row: &Row, first: usize) -> Result<EventId, Fault> {
+    Ok(EventId {
+        stream: StreamName::parse(row.try_get(first)?).map_err(|_| Fault::Row("stream"))?,
+        created_ms: row.try_get(first.saturating_add(1))?,
+        sequence: unsigned(row.try_get(first.saturating_add(2))?)?,
+    })
+}
+
+fn references(row: &Row, first: usize) -> Result<References, Fault> {
+    Ok(References {
+        end_to_end_id: row.try_get(first)?,
+        instruction_id: row.try_get(first.saturating_add(1))?,
+        uetr: row.try_get(first.saturating_add(2))?,
+    })
+}
+
+fn reasons(json: Option<&str>) -> Result<Vec<Reason>, Fault> {
+    json.map_or(Ok(Vec::new()), |json| serde_json::from_str(json).map_err(|_| Fault::Row("reasons")))
+}
+
+pub(in crate::store) fn money(currency: &str, minor: i64) -> Result<Money, Fault> {
+    Currency::parse(currency).and_then(|currency| Money::new(minor, currency)).ok_or(Fault::Row("minor"))
+}
+
+pub(in crate::store) fn signed(sequence: u64) -> Result<i64, Fault> {
+    i64::try_from(sequence).map_err(|_| Fault::Row("sequence"))
+}
+
+pub(in crate::store) fn unsigned(sequence: i64) -> Result<u64, Fault> {
+    u64::try_from(sequence).map_err(|_| Fault::Row("sequence"))
+}
+
+fn unsigned32(count: i32) -> Result<u32, Fault> {
+    u32::try_from(count).map_err(|_| Fault::Row("a count"))
+}

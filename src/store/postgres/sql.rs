@@ -1,0 +1,158 @@
+//! Every statement of the writer, prepared when it connects. Sets go in as arrays: one statement a table and group.
+
+/// All of them.
+pub(super) const ALL: [&str; 22] = [
+    STREAM,
+    PAYMENT_BLOCK,
+    ACCOUNT_BLOCK,
+    OWNED,
+    LOCK,
+    PAYMENTS,
+    TRIES,
+    EVENTS,
+    STARTS,
+    ACCOUNTS,
+    NOW,
+    NEW_PAYMENTS,
+    CHANGED_PAYMENTS,
+    ATTEMPTS,
+    UNSENT,
+    NEW_ACCOUNTS,
+    CHANGED_ACCOUNTS,
+    TRANSFERS,
+    NEW_EVENTS,
+    NOTES,
+    OLD_NOTES,
+    PUT_STARTS,
+];
+
+/// The stream's number, made where it has none.
+pub(super) const STREAM: &str = "INSERT INTO streams (name, created_ms) VALUES ($1, $2) \
+     ON CONFLICT (name, created_ms) DO UPDATE SET name = excluded.name RETURNING id";
+
+pub(super) const PAYMENT_BLOCK: &str = "SELECT nextval('payment_blocks')";
+
+pub(super) const ACCOUNT_BLOCK: &str = "SELECT nextval('account_blocks')";
+
+/// Payments by the events that they stand for.
+pub(super) const OWNED: &str = "SELECT p.payment_id FROM unnest($1::bigint[], $2::bigint[]) AS w (stream, sequence) \
+     JOIN payments p USING (stream, sequence)";
+
+macro_rules! payment_columns {
+    () => {
+        "p.id, p.payment_id, p.fingerprint, p.state, s.name, s.created_ms, p.sequence, p.scheme, p.order_key, p.lane, \
+         p.rail, p.rail_ref, p.currency, p.minor, p.end_to_end_id, p.instruction_id, p.uetr, p.requested_at, \
+         p.finished_at, p.late, p.attempts, p.last_attempt, p.reasons, p.claim_owner, p.claim_until, p.fence, \
+         p.deliveries"
+    };
+}
+
+macro_rules! event_columns {
+    () => {
+        "s.name, s.created_ms, e.sequence, e.kind, e.payment_id, e.reasons, e.scheme, e.order_key, e.lane, \
+         e.end_to_end_id, e.instruction_id, e.uetr, e.currency, e.minor, e.requested_at, e.first_seen, e.attempts, e.at"
+    };
+}
+pub(in crate::store) use {event_columns, payment_columns};
+
+/// One lock an event, in the order given. The same event may be in two processes' hands, and its end may be a row of
+/// `payments` in one and of `events` in the other: no unique key sees that.
+pub(super) const LOCK: &str = "SELECT count(pg_advisory_xact_lock(k)) FROM unnest($1::bigint[]) AS k";
+
+/// Payments by id, locked in that order.
+pub(super) const PAYMENTS: &str = concat!(
+    "SELECT ",
+    payment_columns!(),
+    " FROM payments p JOIN streams s ON s.id = p.stream WHERE p.payment_id = ANY ($1) ORDER BY p.payment_id \
+     FOR UPDATE OF p"
+);
+
+/// Attempts that matter for a decision, of payments that are locked by now.
+pub(super) const TRIES: &str = "SELECT p.payment_id, a.payment, a.number, a.leg, a.rail, a.started_at, a.answer, \
+     a.answered_at, a.not_found FROM payments p JOIN attempts a ON a.payment = p.id WHERE p.payment_id = ANY ($1) \
+     AND (a.answer IS NULL OR a.answer = 'resubmit' OR a.number = p.last_attempt) ORDER BY a.payment, a.number";
+
+pub(super) const EVENTS: &str = concat!(
+    "SELECT ",
+    event_columns!(),
+    " FROM unnest($1::bigint[], $2::bigint[]) AS w (stream, sequence) JOIN events e USING (stream, sequence) \
+     JOIN streams s ON s.id = e.stream"
+);
+
+/// Starts without an end.
+pub(super) const STARTS: &str = "SELECT t.stream, t.sequence, t.count, t.first_at \
+     FROM unnest($1::bigint[], $2::bigint[]) AS w (stream, sequence) JOIN starts t USING (stream, sequence)";
+
+/// Accounts, locked by number.
+pub(super) const ACCOUNTS: &str = "SELECT a.id, a.key, a.currency, a.debits_posted, a.credits_posted, a.overdraft, \
+     a.opened_at FROM accounts a WHERE (a.key, a.currency) IN (SELECT * FROM unnest($1::text[], $2::text[])) \
+     ORDER BY a.id FOR UPDATE";
+
+/// The database's clock; read after every lock, because claims end by it.
+pub(super) const NOW: &str = "SELECT clock_timestamp()";
+
+pub(super) const NEW_PAYMENTS: &str = "INSERT INTO payments (id, payment_id, fingerprint, fp_version, state, stream, sequence, \
+     scheme, order_key, lane, rail, rail_ref, currency, minor, end_to_end_id, instruction_id, uetr, requested_at, \
+     finished_at, late, attempts, last_attempt, reasons, claim_owner, claim_until, fence, deliveries) \
+     SELECT * FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::integer[], $5::text[], $6::bigint[], $7::bigint[], \
+     $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::text[], \
+     $16::text[], $17::text[], $18::timestamptz[], $19::timestamptz[], $20::boolean[], $21::integer[], \
+     $22::integer[], $23::text[], $24::text[], $25::timestamptz[], $26::bigint[], $27::integer[])";
+
+pub(super) const CHANGED_PAYMENTS: &str = "UPDATE payments p SET payment_id = w.payment_id, fingerprint = w.fingerprint, \
+     fp_version = w.fp_version, state = w.state, stream = w.stream, sequence = w.sequence, scheme = w.scheme, \
+     order_key = w.order_key, lane = w.lane, rail = w.rail, rail_ref = w.rail_ref, currency = w.currency, \
+     minor = w.minor, end_to_end_id = w.end_to_end_id, instruction_id = w.instruction_id, uetr = w.uetr, \
+     requested_at = w.requested_at, finished_at = w.finished_at, late = w.late, attempts = w.attempts, \
+     last_attempt = w.last_attempt, reasons = w.reasons, claim_owner = w.claim_owner, claim_until = w.claim_until, \
+     fence = w.fence, deliveries = w.deliveries \
+     FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::integer[], $5::text[], $6::bigint[], $7::bigint[], \
+     $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::text[], \
+     $16::text[], $17::text[], $18::timestamptz[], $19::timestamptz[], $20::boolean[], $21::integer[], \
+     $22::integer[], $23::text[], $24::text[], $25::timestamptz[], $26::bigint[], $27::integer[]) \
+     AS w (id, payment_id, fingerprint, fp_version, state, stream, sequence, scheme, order_key, lane, rail, rail_ref, \
+     currency, minor, end_to_end_id, instruction_id, uetr, requested_at, finished_at, late, attempts, last_attempt, \
+     reasons, claim_owner, claim_until, fence, deliveries) WHERE p.id = w.id";
+
+pub(super) const ATTEMPTS: &str = "INSERT INTO attempts (payment, number, leg, rail, started_at, answer, answered_at, \
+     not_found) SELECT * FROM unnest($1::bigint[], $2::integer[], $3::smallint[], $4::text[], $5::timestamptz[], \
+     $6::text[], $7::timestamptz[], $8::integer[]) ON CONFLICT (payment, number) DO UPDATE \
+     SET answer = excluded.answer, answered_at = excluded.answered_at, not_found = excluded.not_found";
+
+/// Attempts without an effect that are too many to keep.
+pub(super) const UNSENT: &str = "DELETE FROM attempts a USING unnest($1::bigint[], $2::integer[]) AS w (payment, upto) \
+     WHERE a.payment = w.payment AND a.answer = 'not_sent' AND a.number <= w.upto";
+
+pub(super) const NEW_ACCOUNTS: &str = "INSERT INTO accounts (id, key, currency, debits_posted, credits_posted, overdraft, \
+     opened_at) SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::boolean[], \
+     $7::timestamptz[])";
+
+pub(super) const CHANGED_ACCOUNTS: &str = "UPDATE accounts a SET debits_posted = w.debits, credits_posted = w.credits, \
+     overdraft = w.overdraft FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::boolean[]) \
+     AS w (id, debits, credits, overdraft) WHERE a.id = w.id";
+
+pub(super) const TRANSFERS: &str = "INSERT INTO transfers (payment, debit_account, credit_account, currency, minor, posted_at) \
+     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::timestamptz[])";
+
+pub(super) const NEW_EVENTS: &str = "INSERT INTO events (stream, sequence, kind, payment_id, code, reasons, scheme, order_key, \
+     lane, end_to_end_id, instruction_id, uetr, currency, minor, requested_at, first_seen, attempts, at) \
+     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], \
+     $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::timestamptz[], \
+     $16::timestamptz[], $17::integer[], $18::timestamptz[])";
+
+/// Adds life lines.
+pub(super) const NOTES: &str = "INSERT INTO notes (payment_id, at, what, breaker) \
+     SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[]) ON CONFLICT DO NOTHING";
+
+/// Keeps the latest of each payment. A statement of its own: one does not see what another part of it adds.
+pub(super) const OLD_NOTES: &str = "DELETE FROM notes n USING (SELECT payment_id, at, what, \
+     row_number() OVER (PARTITION BY payment_id ORDER BY at DESC, what) AS place FROM notes \
+     WHERE payment_id = ANY ($1)) AS old \
+     WHERE old.place > 64 AND n.payment_id = old.payment_id AND n.at = old.at AND n.what = old.what";
+
+/// Starts with a count are stored, those without (0) are removed.
+pub(super) const PUT_STARTS: &str = "WITH w AS (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::integer[], \
+     $4::timestamptz[]) AS w (stream, sequence, count, first_at)), \
+     gone AS (DELETE FROM starts t USING w WHERE w.count = 0 AND t.stream = w.stream AND t.sequence = w.sequence) \
+     INSERT INTO starts (stream, sequence, count, first_at) SELECT * FROM w WHERE w.count > 0 \
+     ON CONFLICT (stream, sequence) DO UPDATE SET count = excluded.count, first_at = excluded.first_at";
