@@ -82,7 +82,7 @@ impl Running {
         let file = site.store().with_file_name("acquit.toml");
         let config = Config::load(Sources { file: Some(file), env: Vec::new(), flags: Vec::new() }).unwrap();
         let settings = SqliteSettings {
-            path: config.store.path.clone(),
+            path: site.store(),
             busy_timeout: Duration::from_secs(1),
             wal_limit_bytes: config.store.wal_limit,
             create: false,

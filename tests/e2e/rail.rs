@@ -293,7 +293,7 @@ impl Running {
         let config = Config::load(Sources { file: Some(file), env: Vec::new(), flags: Vec::new() }).unwrap();
         let behind = terminal.behind;
         let settings = SqliteSettings {
-            path: config.store.path.clone(),
+            path: site.store(),
             busy_timeout: config.store.busy_timeout,
             wal_limit_bytes: config.store.wal_limit,
             create: false,
@@ -301,7 +301,9 @@ impl Running {
             now: Arc::new(move || Timestamp::now() - behind),
         };
         let sqlite = Sqlite::open(settings).unwrap();
-        let guard = StoreGuard::new(config.store.path.clone(), sqlite.store_id(), "PAYMENTS".to_owned());
+        let path = site.store();
+        let facts = move || Reader::open(&path, Duration::from_secs(1))?.facts();
+        let guard = StoreGuard::new(facts, sqlite.store_id(), "PAYMENTS".to_owned());
         let book = BookPolicy { unknown: Unknown::Refuse, declared: BTreeMap::new() };
         let limits = WriterLimits { group: 64, claim: terminal.claim, poison_starts: 5, keep: None };
         let owner = uuid::Uuid::new_v4().to_string();
