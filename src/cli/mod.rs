@@ -4,6 +4,7 @@ mod check;
 mod dlq;
 mod exit;
 mod explain;
+mod opened;
 mod print;
 mod progress;
 mod provision;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 pub use exit::{Exit, Failure};
+pub use opened::{Opened, open_store, store_guard};
 use print::redraw;
 pub use print::{note, out, print_json};
 pub use run::{Engine, engine};

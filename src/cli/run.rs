@@ -8,14 +8,13 @@ use std::time::Duration;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, Failure, Global, load, note, setup, sqlite_settings};
+use super::opened::{Opened, open_store, store_guard};
+use super::{Exit, Failure, Global, load, note, setup};
 use crate::broker::{Broker, Nats};
 use crate::config::{BookSettings, Config, LogFormat, Place};
-use crate::domain::StoreId;
 use crate::operate::check::shortfalls;
-use crate::operate::guard::StoreGuard;
 use crate::ops::{About, Ops};
-use crate::store::{BookPolicy, Postgres, Sqlite, Store, Unknown, WriterLimits};
+use crate::store::{BookPolicy, Store, Unknown, WriterLimits};
 use crate::telemetry::metrics::Process;
 use crate::telemetry::{self, Exposition, Life};
 use crate::worker::{Drained, StatusHandle, Worker};
@@ -69,7 +68,7 @@ fn exit_of(drained: Drained) -> Exit {
 /// # Errors
 /// What is missing and what to do about it.
 pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engine, Failure> {
-    let backend = Opened::open(config).await?;
+    let backend = open_store(config).await?;
     let store_id = backend.store_id();
     let broker = setup::connect_as(config, "worker").await?;
     let process = Arc::new(Process::new());
@@ -86,8 +85,7 @@ pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engi
         Life::Shortfall { what: &what }.emit();
     }
     process.shortfall("replicas", !durability_shortfalls.is_empty());
-    let of_guard = config.store.clone();
-    let guard = StoreGuard::new(move || setup::read(&of_guard)?.facts(), store_id, stream);
+    let guard = store_guard(config, store_id);
     let worker = Worker::new(broker.clone(), store.clone(), config.lanes.clone())
         .guard(guard)
         .name(&name)
@@ -122,28 +120,6 @@ fn log_name(path: &std::path::Path) -> String {
     format!("{name}-wal")
 }
 
-/// Whichever store it is.
-enum Opened {
-    Sqlite(Sqlite),
-    Postgres(Postgres),
-}
-
-impl Opened {
-    async fn open(config: &Config) -> Result<Self, Failure> {
-        Ok(match &config.store.place {
-            Place::File(path) => Self::Sqlite(Sqlite::open(sqlite_settings(config, path, false))?),
-            Place::Postgres { settings, .. } => Self::Postgres(Postgres::open(settings.clone()).await?),
-        })
-    }
-
-    fn store_id(&self) -> StoreId {
-        match self {
-            Self::Sqlite(store) => store.store_id(),
-            Self::Postgres(store) => store.store_id(),
-        }
-    }
-}
-
 fn start_store(config: &Config, backend: Opened, name: &str, process: Arc<Process>) -> Result<Store, Failure> {
     // Process ids and names repeat from machine to machine and from container to container; an owner must not.
     let owner = &format!("{name}-{:016x}", rand::random::<u64>());
@@ -152,11 +128,8 @@ fn start_store(config: &Config, backend: Opened, name: &str, process: Arc<Proces
         process.group(u32::try_from(done.requests).unwrap_or(u32::MAX), done.took);
     };
     let policy = book_policy(&config.book);
-    let started = match backend {
-        Opened::Sqlite(backend) => Store::start(backend, policy, limits, owner, seen),
-        Opened::Postgres(backend) => Store::start(backend, policy, limits, owner, seen),
-    };
-    started.map_err(|e| Failure::new(Exit::Unavailable, format!("the store's thread cannot be started: {e}")))
+    Store::start(backend, policy, limits, owner, seen)
+        .map_err(|e| Failure::new(Exit::Unavailable, format!("the store's thread cannot be started: {e}")))
 }
 
 fn book_policy(book: &BookSettings) -> BookPolicy {

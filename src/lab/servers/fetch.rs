@@ -167,7 +167,8 @@ mod tests {
 
     #[test]
     fn a_python_that_fails_is_quoted() {
-        let err = NATS_SERVER.python(Command::new("python3").args(["-c", "import sys; sys.exit('it broke')"])).unwrap_err();
+        let err =
+            NATS_SERVER.python(Command::new("python3").args(["-c", "import sys; sys.exit('it broke')"])).unwrap_err();
         assert!(err.contains("it broke"), "{err}");
     }
 

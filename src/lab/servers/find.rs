@@ -58,9 +58,7 @@ pub(super) fn search(
     if let Some(named) = env::var_os(variable) {
         let named = PathBuf::from(named);
         // Somebody asked for this one: another in its place would be a surprise.
-        return usable(&named)
-            .map(|()| named.clone())
-            .map_err(|why| format!("{variable}={}: {why}", named.display()));
+        return usable(&named).map(|()| named.clone()).map_err(|why| format!("{variable}={}: {why}", named.display()));
     }
     let mut tried = Vec::new();
     for candidate in installed.into_iter().chain(Some(package.cached(cache)).filter(|cached| cached.exists())) {
