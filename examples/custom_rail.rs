@@ -7,14 +7,9 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use acquit::cli::{Connected, Failure, Global, connect, out, sqlite_settings};
-use acquit::config::Place;
+use acquit::cli::{Connected, Global, connect, open_store, out, store_guard};
 use acquit::domain::Code;
-use acquit::operate::guard::StoreGuard;
-use acquit::{
-    Answer, BookPolicy, Finding, Order, Rail, RailKey, RailRef, Reader, Sqlite, Store, Terms, Unknown, Worker,
-    WriterLimits,
-};
+use acquit::{Answer, BookPolicy, Finding, Order, Rail, RailKey, RailRef, Store, Terms, Unknown, Worker, WriterLimits};
 
 /// Remembers its answer to each key and gives the same one again: one effect, however often it is asked.
 #[derive(Default)]
@@ -63,15 +58,17 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             return Err(format!("lane {}: {} {}", lane.name, bad.field, bad.rule).into());
         }
     }
-    let Place::File(path) = config.store.place.clone() else { return Err("this example wants store.path".into()) };
-    let sqlite = Sqlite::open(sqlite_settings(&config, &path, false)).map_err(Failure::from)?;
-    let facts = move || Reader::open(&path, Duration::from_secs(1))?.facts();
-    let guard = StoreGuard::new(facts, sqlite.store_id(), broker.streams().payments.to_string());
-    let owner = format!("custom-rail-{}", std::process::id());
+    let backend = open_store(&config).await?;
+    let guard = store_guard(&config, backend.store_id());
+    let owner = format!("custom-rail-{:016x}", rand::random::<u64>());
     let book = BookPolicy { unknown: Unknown::Refuse, declared: Default::default() };
-    let (group, poison_starts) = (config.store.group, config.store.poison_starts);
-    let limits = WriterLimits { group, claim: Duration::from_secs(60), poison_starts, keep: None };
-    let store = Store::start(sqlite, book, limits, &owner, |_| {})?;
+    let limits = WriterLimits {
+        group: config.store.group,
+        claim: Duration::from_secs(60),
+        poison_starts: config.store.poison_starts,
+        keep: None,
+    };
+    let store = Store::start(backend, book, limits, &owner, |_| {})?;
     let worker = Worker::new(broker, store.clone(), config.lanes).guard(guard).name(owner).rail(Memory::default());
     let drained = worker.run(async { drop(tokio::signal::ctrl_c().await) }).await;
     store.stop().await;

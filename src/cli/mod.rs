@@ -5,6 +5,7 @@ mod check;
 mod dlq;
 mod exit;
 mod explain;
+mod opened;
 mod pause;
 mod print;
 mod progress;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 pub use exit::{Exit, Failure};
+pub use opened::{Opened, open_store, store_guard};
 use print::redraw;
 pub use print::{note, out, print_json};
 pub use run::{Engine, engine};

@@ -9,15 +9,15 @@ use std::time::Duration;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, Failure, Global, load, note, setup, sqlite_settings};
+use super::opened::{Opened, open_store, store_guard};
+use super::{Exit, Failure, Global, load, note, setup};
 use crate::broker::{Broker, Nats};
 use crate::config::{BookSettings, Config, LogFormat, Place, StoreSettings};
-use crate::domain::{LaneName, StoreId};
+use crate::domain::LaneName;
 use crate::operate::check::{keep_findings, shortfalls};
-use crate::operate::guard::StoreGuard;
 use crate::ops::{About, Ops, Served, Token};
 use crate::rails::http::{Http, HttpSettings};
-use crate::store::{BookPolicy, GroupDone, Postgres, Sqlite, Store, Unknown, WriterLimits};
+use crate::store::{BookPolicy, GroupDone, Store, Unknown, WriterLimits};
 use crate::telemetry::metrics::Process;
 use crate::telemetry::{self, Exposition, Life, Traces};
 use crate::worker::{Drained, StatusHandle, Worker};
@@ -75,7 +75,7 @@ fn exit_of(drained: Drained) -> Exit {
 /// # Errors
 /// What is missing and what to do about it.
 pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engine, Failure> {
-    let backend = Opened::open(config).await?;
+    let backend = open_store(config).await?;
     let store_id = backend.store_id();
     let broker = setup::connect_as(config, "worker").await?;
     let process = Arc::new(Process::new());
@@ -94,8 +94,7 @@ pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engi
     }
     process.shortfall("replicas", !durability_shortfalls.is_empty());
     let rails = rails(config).await?;
-    let of_guard = config.store.clone();
-    let guard = StoreGuard::new(move || setup::read(&of_guard)?.facts(), store_id, stream);
+    let guard = store_guard(config, store_id);
     let traces = match &config.traces {
         Some(settings) => Traces::start(settings, &name)
             .map_err(|e| Failure::new(Exit::Bug, format!("traces cannot be sent: {e}")))?,
@@ -180,28 +179,6 @@ async fn keep(config: &Config, broker: &Broker<Nats>) -> Result<Option<Duration>
     }
 }
 
-/// Whichever store it is.
-enum Opened {
-    Sqlite(Sqlite),
-    Postgres(Postgres),
-}
-
-impl Opened {
-    async fn open(config: &Config) -> Result<Self, Failure> {
-        Ok(match &config.store.place {
-            Place::File(path) => Self::Sqlite(Sqlite::open(sqlite_settings(config, path, false))?),
-            Place::Postgres { settings, .. } => Self::Postgres(Postgres::open(settings.clone()).await?),
-        })
-    }
-
-    fn store_id(&self) -> StoreId {
-        match self {
-            Self::Sqlite(store) => store.store_id(),
-            Self::Postgres(store) => store.store_id(),
-        }
-    }
-}
-
 fn start_store(
     config: &Config,
     backend: Opened,
@@ -221,11 +198,8 @@ fn start_store(
         process.pruned(done.pruned.events, done.pruned.attempts, done.pruned.notes);
     };
     let policy = book_policy(&config.book);
-    let started = match backend {
-        Opened::Sqlite(backend) => Store::start(backend, policy, limits, owner, seen),
-        Opened::Postgres(backend) => Store::start(backend, policy, limits, owner, seen),
-    };
-    started.map_err(|e| Failure::new(Exit::Unavailable, format!("the store's thread cannot be started: {e}")))
+    Store::start(backend, policy, limits, owner, seen)
+        .map_err(|e| Failure::new(Exit::Unavailable, format!("the store's thread cannot be started: {e}")))
 }
 
 fn book_policy(book: &BookSettings) -> BookPolicy {

@@ -17,7 +17,8 @@ mod words;
 mod writer;
 
 // They run over real servers, which are the lab's.
-#[cfg(all(test, feature = "lab"))]
+#[cfg(test)]
+#[cfg(feature = "lab")]
 mod tests;
 
 use std::future::Future;

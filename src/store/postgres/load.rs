@@ -61,15 +61,7 @@ pub(super) async fn load(session: &Session, memory: &mut Memory, wanted: &Wanted
         accounts: Default::default(),
         starts: Default::default(),
     };
-    // The book has none; a rail's payments that stand cost one more round trip.
-    let tried: Vec<&str> =
-        rows.payments.values().filter(|row| row.last_attempt > 0).map(|row| row.payment_id.as_str()).collect();
-    let tries = if tried.is_empty() { Vec::new() } else { session.query(sql::TRIES, &[&tried]).await? };
-    for row in &tries {
-        let id = PaymentId::parse(row.try_get(0)?).map_err(|_| Fault::Row("payment_id"))?;
-        let attempt = attempt_of(row, 1)?;
-        rows.payments.get_mut(&id).ok_or(Fault::Row("attempts.payment"))?.tries.push(attempt);
-    }
+    tries(session, &mut rows).await?;
     for row in &starts {
         let start = StartRow { count: unsigned32(row.try_get(2)?)?, first_at: row.try_get(3)? };
         let (stream, sequence) = (row.try_get::<_, i64>(0)?, row.try_get::<_, i64>(1)?);
@@ -94,6 +86,21 @@ pub(super) async fn load(session: &Session, memory: &mut Memory, wanted: &Wanted
         );
     }
     Ok(rows)
+}
+
+/// The book has none; a rail's payments that stand cost one more round trip.
+async fn tries(session: &Session, rows: &mut Rows) -> Result<(), Fault> {
+    let tried = rows.payments.values().filter(|row| row.last_attempt > 0);
+    let tried: Vec<String> = tried.map(|row| row.payment_id.as_str().to_owned()).collect();
+    if tried.is_empty() {
+        return Ok(());
+    }
+    for row in &session.query(sql::TRIES, &[&tried]).await? {
+        let id = PaymentId::parse(row.try_get(0)?).map_err(|_| Fault::Row("payment_id"))?;
+        let attempt = attempt_of(row, 1)?;
+        rows.payments.get_mut(&id).ok_or(Fault::Row("attempts.payment"))?.tries.push(attempt);
+    }
+    Ok(())
 }
 
 /// Takes new blocks of row numbers where the ones in hand may not be enough. Outside the transaction: what is not used

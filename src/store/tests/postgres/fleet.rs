@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 
 use super::super::harness::{Expect, Home, Place, RAIL, Wish, event, id, leading_code, open, origin};
 use super::number;
-use crate::domain::{Answer, Code, Outcome, RailRef, Reason};
+use crate::domain::{Answer, Code, NotSent, Outcome, RailRef, Reason};
 use crate::intake::Judged;
 use crate::store::{Concluded, Doubt, GroupDone, Postgres, PostgresSettings, Route, Stand, Store, StoreLost, Unknown};
 
@@ -233,6 +233,25 @@ async fn of_two_processes_that_claim_for_a_rail_at_once_one_may_send() {
     }
     assert_eq!(sent.into_inner(), 100);
     assert_eq!(fleet.number("SELECT count(*) FROM attempts").await, 100);
+    fleet.nothing_lost();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_events_that_ask_for_one_released_payment_at_once_one_may_send() {
+    let fleet = Fleet::new().await;
+    let (a, b) = (fleet.process("a").await, fleet.process("b").await);
+    for n in 1..=100 {
+        let Stand::Go(intent) = open(&a, n, wish(n).valid(), RAIL).await else { panic!("no intent") };
+        let (_, doubt) = intent.dispatch();
+        let Ok(Concluded::Released) = a.conclude(doubt, Answer::NotSent(NotSent::Connect)).await else {
+            panic!("not released")
+        };
+        let (one, other) = tokio::join!(open(&a, n, wish(n).valid(), RAIL), open(&b, 1_000 + n, wish(n).valid(), RAIL));
+        let both = (&one, &other);
+        let alone = matches!(both, (Stand::Go(_), Stand::Elsewhere { .. }) | (Stand::Elsewhere { .. }, Stand::Go(_)));
+        assert!(alone, "payment {n}: {both:?}");
+    }
+    assert_eq!(fleet.number("SELECT count(*) FROM attempts").await, 200);
     fleet.nothing_lost();
 }
 
