@@ -52,7 +52,7 @@
 //! - No retry inside a rail: a second sending is the worker's decision, under the same key.
 //! - No order between payments, and no exactly-once outcome events: consumers drop repeats by message id.
 //! - No creating or changing of consumers by a worker: `acquit provision` does that.
-//! - Not in this version: PostgreSQL (so one process for a store), resolving an unknown outcome by hand.
+//! - Not in this version: resolving an unknown outcome by hand, a tracker of what is not final, a second rail to fall back on.
 
 pub mod broker;
 pub mod cli;
