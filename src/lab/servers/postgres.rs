@@ -38,8 +38,6 @@ pub struct PostgresOptions {
     pub settings: Vec<(String, String)>,
     /// Who may log in how, in the form of `pg_hba.conf`; everybody from this machine where there is none.
     pub access: Option<String>,
-    /// Files in its data folder, by name: certificates, keys.
-    pub files: Vec<(String, String)>,
 }
 
 /// A running (or killed) server on loopback. Dropped, it is gone with its folder.
@@ -172,9 +170,8 @@ impl PostgresServer {
             let log = String::from_utf8_lossy(&made.stderr).trim().to_owned();
             return Err(ServerError::Died { server: "initdb", status: made.status, log });
         }
-        let files = self.options.files.iter().map(|(name, text)| (name.as_str(), text.as_str()));
-        for (name, text) in files.chain(self.options.access.as_deref().map(|text| ("pg_hba.conf", text))) {
-            let path = self.data().join(name);
+        if let Some(text) = &self.options.access {
+            let path = self.data().join("pg_hba.conf");
             self.user.write(&path, text).map_err(ServerError::io("writing", &path))?;
         }
         Ok(())

@@ -1,63 +1,122 @@
 //! Who may be talked to, and how.
 
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_postgres::config::SslMode;
+use tokio_rustls::TlsAcceptor;
 
 use super::settings;
 use crate::lab::servers::{PostgresOptions, PostgresServer};
 use crate::store::postgres::config;
-use crate::store::{Postgres, PostgresSettings, migrate};
+use crate::store::{Postgres, PostgresError, PostgresSettings, migrate};
 
-/// An authority, and a certificate of it for the server: their files.
-fn authority(folder: &Path, name: &str) -> (String, String, String) {
-    let file = |what: &str| folder.join(format!("{name}-{what}")).display().to_string();
-    let (ca, ca_key, request, key, cert, extra) =
-        (file("ca.pem"), file("ca.key"), file("csr"), file("key"), file("pem"), file("ext"));
-    std::fs::write(&extra, "subjectAltName=IP:127.0.0.1\n").unwrap();
-    let openssl = |args: &[&str]| {
-        let made = Command::new("openssl").args(args).output().expect("the openssl command");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    };
-    let new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
-    let subject = format!("/CN={name}");
-    openssl(&[&["req", "-x509"][..], &new_key, &["-keyout", &ca_key, "-out", &ca, "-subj", &subject]].concat());
-    openssl(&[&["req"][..], &new_key, &["-keyout", &key, "-out", &request, "-subj", "/CN=server"]].concat());
-    let sign = ["x509", "-req", "-in", &request, "-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial", "-out", &cert];
-    openssl(&[&sign[..], &["-extfile", &extra]].concat());
-    let read = |path: &str| std::fs::read_to_string(path).unwrap();
-    (ca, read(&cert), read(&key))
+/// What a client begins with that wants TLS: its length and a number that is no version.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+type Issuer = CertifiedIssuer<'static, KeyPair>;
+
+fn authority() -> Issuer {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+fn ca_file(folder: &Path, name: &str, authority: &Issuer) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, authority.pem()).unwrap();
+    path
+}
+
+/// Ends TLS before a server, since not every PostgreSQL is built with it. Lets nobody through without.
+struct Front {
+    port: u16,
+    handshakes: Arc<AtomicU32>,
+}
+
+impl Front {
+    async fn of(server: &PostgresServer, authority: &Issuer) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let chain = vec![params.signed_by(&key, authority).unwrap().der().clone()];
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let front = Self { port: listener.local_addr().unwrap().port(), handshakes: Arc::default() };
+        let (handshakes, behind) = (Arc::clone(&front.handshakes), server.port());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, acceptor.clone(), Arc::clone(&handshakes), behind));
+            }
+        });
+        front
+    }
+
+    fn handshakes(&self) -> u32 {
+        self.handshakes.load(Ordering::SeqCst)
+    }
+}
+
+async fn serve(
+    mut client: TcpStream,
+    acceptor: TlsAcceptor,
+    handshakes: Arc<AtomicU32>,
+    behind: u16,
+) -> std::io::Result<()> {
+    let mut asked = [0; SSL_REQUEST.len()];
+    client.read_exact(&mut asked).await?;
+    if asked != SSL_REQUEST {
+        return Ok(());
+    }
+    client.write_all(b"S").await?;
+    let mut client = acceptor.accept(client).await?;
+    handshakes.fetch_add(1, Ordering::SeqCst);
+    let mut server = TcpStream::connect(("127.0.0.1", behind)).await?;
+    copy_bidirectional(&mut client, &mut server).await.map(drop)
 }
 
 #[tokio::test]
 async fn a_server_is_believed_by_its_authority_only_and_a_password_comes_from_its_file() {
     let folder = tempfile::tempdir().unwrap();
-    let (ca, certificate, key) = authority(folder.path(), "right");
-    let (other_ca, ..) = authority(folder.path(), "wrong");
-    let access = "local all all trust\nhostssl all keeper 127.0.0.1/32 scram-sha-256\nhostssl all all all trust\n";
-    let server = PostgresServer::start(PostgresOptions {
-        settings: vec![("ssl".to_owned(), "on".to_owned())],
-        access: Some(access.to_owned()),
-        files: vec![("server.crt".to_owned(), certificate), ("server.key".to_owned(), key)],
-    })
-    .await
-    .unwrap();
+    let access = "local all all trust\nhost all keeper 127.0.0.1/32 scram-sha-256\nhost all all all trust\n";
+    let options = PostgresOptions { access: Some(access.to_owned()), ..PostgresOptions::default() };
+    let server = PostgresServer::start(options).await.unwrap();
+    let good = authority();
+    let front = Front::of(&server, &good).await;
+
+    let right_ca = ca_file(folder.path(), "right.pem", &good);
     let plain = settings(&server);
-    let told = migrate(&plain, 1).await.unwrap_err().to_string();
-    assert!(told.contains("SQLSTATE 28000"), "{told}");
-    let trusting = |ca: &str| PostgresSettings {
-        url: format!("{}?sslmode=require", server.url()),
-        ca_file: Some(ca.into()),
+    let at_front = plain.url.replace(&format!(":{}/", server.port()), &format!(":{}/", front.port));
+    let refused = migrate(&PostgresSettings { url: at_front.clone(), ..plain.clone() }, 1).await.unwrap_err();
+    assert!(matches!(refused, PostgresError::Unreachable(_)), "{refused}");
+    let trusting = |url: &str, ca: &Path| PostgresSettings {
+        url: format!("{url}?sslmode=require"),
+        ca_file: Some(ca.to_owned()),
         ..plain.clone()
     };
-    let told = migrate(&trusting(&other_ca), 1).await.unwrap_err().to_string();
+    // The server itself answers that it speaks no TLS.
+    let refused = migrate(&trusting(&plain.url, &right_ca), 1).await.unwrap_err();
+    assert!(matches!(&refused, PostgresError::Unreachable(why) if why == "the connection failed"), "{refused}");
+    let wrong_ca = ca_file(folder.path(), "wrong.pem", &authority());
+    let told = migrate(&trusting(&at_front, &wrong_ca), 1).await.unwrap_err().to_string();
     assert!(told.contains("invalid peer certificate"), "{told}");
-    let right = trusting(&ca);
+    assert_eq!(front.handshakes(), 0);
+    let right = trusting(&at_front, &right_ca);
     migrate(&right, 1).await.unwrap();
+    let admin = super::client_of(&right).await;
+    let so_far = front.handshakes();
+    assert!(so_far >= 2, "{so_far}");
 
     let password = folder.path().join("password");
-    let admin = super::client_of(&right).await;
     let make = format!(
         "CREATE USER keeper PASSWORD 'canary'; GRANT USAGE ON SCHEMA {0} TO keeper; \
          GRANT ALL ON ALL TABLES IN SCHEMA {0} TO keeper; GRANT ALL ON ALL SEQUENCES IN SCHEMA {0} TO keeper",
@@ -77,6 +136,7 @@ async fn a_server_is_believed_by_its_authority_only_and_a_password_comes_from_it
     std::fs::write(&password, "canary\n").unwrap();
     let opened = Postgres::open(keeper).await.unwrap();
     assert!(!format!("{opened:?}").contains("keeper"));
+    assert!(front.handshakes() >= so_far + 2, "{}", front.handshakes());
 }
 
 #[test]
