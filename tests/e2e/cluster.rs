@@ -1,5 +1,6 @@
 //! Three servers, three copies: leaders change and servers die under load.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use acquit::lab::servers::{Cluster, NatsOptions};
@@ -43,9 +44,18 @@ impl Three {
         command
     }
 
-    /// Runs a verb to its end, which must be good; gives what it printed.
+    /// Runs a verb to its end, which must be good; gives what it printed. A server that has just come back may still
+    /// be electing with the others: out of reach (69) is no answer yet.
     async fn acquit(&self, arguments: &[&str]) -> String {
-        let output = self.command(arguments).output().await.unwrap();
+        let answer = Cell::new(None);
+        wait_until("the cluster answers", Duration::from_secs(60), async || {
+            let output = self.command(arguments).output().await.unwrap();
+            let answered = output.status.code() != Some(69);
+            answer.set(Some(output));
+            answered
+        })
+        .await;
+        let output = answer.take().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}{}", String::from_utf8_lossy(&output.stdout));
         String::from_utf8(output.stdout).unwrap()
