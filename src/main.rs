@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use acquit::cli::{self, Exit, Failure, Global};
 use clap::{Parser, Subcommand};
+use tokio::runtime::Builder;
 
 /// Settles payment events from NATS JetStream, each once, and acknowledges them only after that.
 #[derive(Debug, Parser)]
@@ -37,9 +38,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     let Acquit { global, verb } = Acquit::parse();
-    // One thread: the worker's tasks wait far more than they compute, the store has a thread of its own, and waking
-    // other threads costs more than they bring (measured on two cores shared with broker and store).
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime(&verb).enable_all().build();
     let ended = match runtime {
         Ok(runtime) => {
             let ended = runtime.block_on(run(&global, verb));
@@ -54,6 +53,18 @@ fn main() -> ExitCode {
         failure.exit
     });
     ExitCode::from(exit.code())
+}
+
+/// The worker has one thread for all it does: its tasks wait far more than they compute, the store has a thread of its
+/// own, and waking other threads costs more than they bring (measured on two cores shared with broker and store). The
+/// other verbs read files and databases where they stand, and beside that their connection must be kept alive.
+fn runtime(verb: &Verb) -> Builder {
+    if let Verb::Operate(cli::Verb::Run(_)) = verb {
+        return Builder::new_current_thread();
+    }
+    let mut threads = Builder::new_multi_thread();
+    threads.worker_threads(1);
+    threads
 }
 
 async fn run(global: &Global, verb: Verb) -> Result<Exit, Failure> {
