@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::process::{Child, Command};
 
 use super::load::{Generator, GeneratorSettings};
 use super::print;
@@ -84,7 +83,7 @@ pub(super) async fn run(global: &Global, args: BenchArgs) -> Result<Exit, Failur
         .await
         .map_err(|e| Failure::new(Exit::Unavailable, e.to_string()))?;
     let server_before = stage.server_pid().map_or(0.0, cpu_seconds);
-    let mut worker = start(&stage)?;
+    let mut worker = stage.worker(Stdio::inherit())?;
     let pid = worker.id().unwrap_or_default();
     let target = args.settle.unwrap_or(args.payments).min(args.payments);
     let seen = follow(port, target).await?;
@@ -112,20 +111,6 @@ pub(super) async fn run(global: &Global, args: BenchArgs) -> Result<Exit, Failur
 fn free_port() -> Result<u16, Failure> {
     let taken = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     taken.map(|address| address.port()).map_err(|e| Failure::new(Exit::Unavailable, format!("no free port: {e}")))
-}
-
-fn start(stage: &Stage) -> Result<Child, Failure> {
-    let failed = |e: std::io::Error| Failure::new(Exit::Unavailable, format!("the worker cannot be started: {e}"));
-    Command::new(std::env::current_exe().map_err(failed)?)
-        .arg("run")
-        .arg("--config")
-        .arg(stage.config_path())
-        .args(["--set", "log.level=error"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(failed)
 }
 
 struct Seen {

@@ -1,7 +1,10 @@
 //! Everything demo and bench stand on: a server, streams, a store, a configuration.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
+
+use tokio::process::{Child, Command};
 
 use crate::broker::{Broker, Nats};
 use crate::cli::{Exit, Failure, connect_as, sqlite_settings};
@@ -76,6 +79,22 @@ impl Stage {
     /// The configuration's file, for a worker process.
     pub(super) fn config_path(&self) -> PathBuf {
         self.dir.0.join("acquit.toml")
+    }
+
+    /// A worker process of this very binary, which ends with its handle and logs errors only.
+    pub(super) fn worker(&self, log: Stdio) -> Result<Child, Failure> {
+        let failed = |e: std::io::Error| Failure::new(Exit::Unavailable, format!("the worker cannot be started: {e}"));
+        Command::new(std::env::current_exe().map_err(failed)?)
+            .arg("run")
+            .arg("--config")
+            .arg(self.config_path())
+            .args(["--set", "log.level=error"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(failed)
     }
 
     /// The server's process.

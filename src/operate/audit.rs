@@ -5,6 +5,7 @@ mod lane;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -158,7 +159,10 @@ pub(super) async fn write_once<W: Wire>(broker: &Broker<W>, subject: &str, entry
 }
 
 /// The newest record on a subject, which may hold wildcards.
-pub(super) async fn read_last<W: Wire>(broker: &Broker<W>, subject: &str) -> Result<Option<Entry>, Trouble> {
+pub(super) async fn read_last<W: Wire, E: DeserializeOwned>(
+    broker: &Broker<W>,
+    subject: &str,
+) -> Result<Option<E>, Trouble> {
     match broker.last_on(broker.streams().audit.as_str(), subject).await {
         Ok(stored) => serde_json::from_slice(&stored.payload)
             .map(Some)

@@ -1,11 +1,11 @@
 //! The worker as a process of its own: signalled by its id, and asked whether it ended when nobody made it.
 
 use std::fs::OpenOptions;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::time::timeout;
 
 use crate::cli::{Exit, Failure};
@@ -21,18 +21,7 @@ impl WorkerProcess {
     pub(super) fn start(stage: &Stage) -> Result<Self, Failure> {
         let failed = |e: std::io::Error| Failure::new(Exit::Unavailable, format!("the worker cannot be started: {e}"));
         let log = OpenOptions::new().create(true).append(true).open(stage.dir().join("worker.log")).map_err(failed)?;
-        Command::new(std::env::current_exe().map_err(failed)?)
-            .arg("run")
-            .arg("--config")
-            .arg(stage.config_path())
-            .args(["--set", "log.level=error"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(failed)
-            .map(Self)
+        stage.worker(log.into()).map(Self)
     }
 
     pub(super) fn signal(&self, signal: Signal) {

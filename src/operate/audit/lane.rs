@@ -5,8 +5,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Mandate;
-use crate::broker::{ApiError, Broker, Wire};
+use super::{Mandate, read_last};
+use crate::broker::{Broker, Wire};
 use crate::domain::LaneName;
 use crate::operate::Trouble;
 
@@ -118,13 +118,7 @@ impl LaneEntry {
         lane: &LaneName,
     ) -> Result<Option<Self>, Trouble> {
         let subject = format!("payments.audit.lane.{lane}.*");
-        match broker.last_on(broker.streams().audit.as_str(), &subject).await {
-            Ok(stored) => serde_json::from_slice(&stored.payload)
-                .map(Some)
-                .map_err(|e| Trouble::Refused { what: format!("{}: not an audit record: {e}", stored.subject) }),
-            Err(ApiError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(Trouble::of_api(broker, error)),
-        }
+        read_last(broker, &subject).await
     }
 }
 

@@ -139,8 +139,8 @@ async fn all<W: Wire>(
             }
         };
         let forecast = forecast(&message, &letter, store)?;
-        let intent = read_last(broker, &Action::Redrive.subject(letter.token(), "*")).await?;
-        let end = read_last(broker, &Action::Redriven.subject(letter.token(), "*")).await?;
+        let intent: Option<Entry> = read_last(broker, &Action::Redrive.subject(letter.token(), "*")).await?;
+        let end: Option<Entry> = read_last(broker, &Action::Redriven.subject(letter.token(), "*")).await?;
         let plan = plan(intent, end.as_ref(), options.again);
         if matches!(plan, Plan::Done { .. }) {
             result.already = result.already.saturating_add(1);

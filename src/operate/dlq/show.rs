@@ -68,8 +68,8 @@ impl Which {
 pub async fn show<W: Wire>(broker: &Broker<W>, which: &Which, reveal: bool) -> Result<Shown, Trouble> {
     let message = fetch(broker, which).await?;
     let letter = letter(&message)?;
-    let redrive = read_last(broker, &Action::Redrive.subject(letter.token(), "*")).await?;
-    let redriven = read_last(broker, &Action::Redriven.subject(letter.token(), "*")).await?;
+    let redrive: Option<Entry> = read_last(broker, &Action::Redrive.subject(letter.token(), "*")).await?;
+    let redriven: Option<Entry> = read_last(broker, &Action::Redriven.subject(letter.token(), "*")).await?;
     // The client keeps headers in no order.
     let mut headers = message.headers.clone();
     headers.sort();

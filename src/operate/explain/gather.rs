@@ -8,7 +8,7 @@ use super::{
 use crate::broker::{ApiError, Broker, ConsumerInfo, StreamInfo, Wire};
 use crate::domain::{EventId, PaymentId, RailRef, Reason};
 use crate::operate::Trouble;
-use crate::operate::audit::{Action, LaneEntry, read_last};
+use crate::operate::audit::{Action, Entry, LaneEntry, read_last};
 use crate::store::{
     AttemptRecord, Ended, EventKind, EventRow, PaymentRecord, PaymentRow, Reader, State, TransferRecord,
 };
@@ -270,8 +270,8 @@ async fn dead_letter<W: Wire>(broker: &Broker<W>, event: &EventId) -> Result<Dea
         Err(ApiError::NotFound { .. }) => None,
         Err(error) => return Err(Trouble::of_api(broker, error)),
     };
-    let intent = read_last(broker, &Action::Redrive.subject(&token, "*")).await?;
-    let end = read_last(broker, &Action::Redriven.subject(&token, "*")).await?;
+    let intent: Option<Entry> = read_last(broker, &Action::Redrive.subject(&token, "*")).await?;
+    let end: Option<Entry> = read_last(broker, &Action::Redriven.subject(&token, "*")).await?;
     let ended = end.filter(|end| intent.as_ref().is_none_or(|intent| intent.round <= end.round));
     let discard = read_last(broker, &Action::Discard.subject(&token, "")).await?;
     Ok(DeadLetterPart { subject, sequence, redrive: ended.or(intent), discard })
