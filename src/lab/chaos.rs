@@ -167,7 +167,7 @@ async fn drained(stage: &Stage, worker: &mut WorkerProcess, surprises: &mut Vec<
 async fn account(stage: &Stage, published: u64) -> Result<Found, Failure> {
     let reader = stage.reader()?;
     let consumers = stage.config.lanes.iter().map(|lane| lane.consumer.clone()).collect();
-    let options = ReconcileOptions { state_file: None, consumers, most: 20 };
+    let options = ReconcileOptions { state_file: None, consumers, rails: Vec::new(), most: 20 };
     let found = reconcile(&stage.publisher, &reader, &options, |_| {}).await?;
     let clean = found.clean();
     let events = found.events;

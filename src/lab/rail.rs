@@ -39,7 +39,8 @@ A script (TOML, or JSON where the file's name ends so):
   status = 500                 of error, stored_error, inquiry_error; retry_after = 2: seconds, of too_many
   after = \"3s\"                 in_progress settles then; code = \"AC04\": of reject
 
-POST /payments with Idempotency-Key, GET /payments/<key>, GET /ledger.";
+POST /payments with Idempotency-Key, GET /payments/<key>, GET /ledger. What really happened, for reconcile:
+  acquit rail --ledger rail.db --export > bank.jsonl && acquit reconcile --rail-ledger bank=bank.jsonl";
 
 /// Flags of `rail`.
 #[derive(Debug, Clone, Args)]
@@ -53,6 +54,9 @@ pub struct RailArgs {
     /// What really happened, an SQLite file; kept over restarts
     #[arg(long, value_name = "FILE")]
     ledger: PathBuf,
+    /// Print every effect in the ledger as a line of JSON, as `reconcile --rail-ledger` reads it, and serve nothing
+    #[arg(long)]
+    export: bool,
 }
 
 pub(super) async fn run(global: &Global, args: RailArgs) -> Result<Exit, Failure> {
@@ -62,6 +66,9 @@ pub(super) async fn run(global: &Global, args: RailArgs) -> Result<Exit, Failure
     };
     let unusable = |e: &dyn std::fmt::Display, what: String| Failure::new(Exit::Unavailable, format!("{what}: {e}"));
     let ledger = Ledger::open(&args.ledger).map_err(|e| unusable(&e, args.ledger.display().to_string()))?;
+    if args.export {
+        return export(&ledger).map(|()| Exit::Done);
+    }
     let mut term = signal(SignalKind::terminate()).map_err(|e| unusable(&e, "signals".to_owned()))?;
     let rail = ScriptedRail::start(args.listen, script, ledger).map_err(|e| unusable(&e, args.listen.to_string()))?;
     let address = rail.address().to_string();
@@ -71,6 +78,11 @@ pub(super) async fn run(global: &Global, args: RailArgs) -> Result<Exit, Failure
     rail.stop().await;
     say(&if global.json { json!(sums).to_string() } else { sums.to_string() })?;
     Ok(Exit::Done)
+}
+
+fn export(ledger: &Ledger) -> Result<(), Failure> {
+    let failed = |e: rusqlite::Error| Failure::new(Exit::Unavailable, format!("the ledger cannot be read: {e}"));
+    ledger.each_effect(say).map_err(failed)?
 }
 
 fn say(line: &str) -> Result<(), Failure> {

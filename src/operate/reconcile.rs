@@ -1,5 +1,6 @@
 //! Reconciliation: what was asked for (the payments stream), what was done (the store and its book), what was told
-//! (outcome events) and what was taken out (dead letters), each against the others.
+//! (outcome events) and what was taken out (dead letters), each against the others; and where a rail's own ledger is
+//! given, what it says of the money that it moved.
 //!
 //! The order of reading makes it safe beside running workers. First the consumers' ack floors: what is acknowledged
 //! then had its record, its outcome event and its dead letter Then the streams, each up to its end at that moment.
@@ -9,6 +10,7 @@ mod compare;
 mod differ;
 mod money;
 mod questions;
+mod rail;
 mod read;
 mod scratch;
 mod text;
@@ -27,6 +29,7 @@ use crate::store::{BookLine, Reader};
 
 pub use self::differ::{Difference, Kind};
 pub use self::money::Sums;
+pub use self::rail::RailLedger;
 
 /// How to reconcile.
 #[derive(Debug, Clone)]
@@ -35,6 +38,8 @@ pub struct ReconcileOptions {
     pub state_file: Option<PathBuf>,
     /// The durable consumers of all lanes.
     pub consumers: Vec<String>,
+    /// Ledgers of rails; without one a rail is believed.
+    pub rails: Vec<RailLedger>,
     /// Differences to name; all are counted.
     pub most: usize,
 }
@@ -155,7 +160,9 @@ pub async fn reconcile<W: Wire>(
         read::read(broker, &mut scratch, &cut, &mut progress).await?;
         cuts.push(cut);
     }
+    rail::load(&scratch, &options.rails, &mut progress).await?;
     compare::load(&mut scratch, store, &mut progress)?;
+    rail::resolve(&scratch)?;
     if facts.pruned_before.is_some() || store.facts()?.pruned_before.is_some() {
         scratch.forget_gone()?;
     }

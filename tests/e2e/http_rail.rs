@@ -8,12 +8,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rusqlite::Connection;
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
 
 use crate::load::{Expected, Load};
 use crate::process::{Worker, wait_until};
-use crate::site::{Role, Setup, Site};
+use crate::site::{Role, Said, Setup, Site};
 
 /// The stand-in as a process of its own. Dropped, it is killed.
 struct Bank {
@@ -49,6 +50,13 @@ impl Bank {
         let mut effects = ledger.prepare(sql).unwrap();
         let effects = effects.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))).unwrap();
         effects.map(Result::unwrap).collect()
+    }
+
+    /// Its ledger as lines of JSON.
+    async fn exported(&self, site: &Site) -> String {
+        let said = site.acquit(Role::Operator, &["rail", "--export", "--ledger", self.ledger.to_str().unwrap()]).await;
+        assert_eq!(said.code, Some(0), "{said:?}");
+        said.out
     }
 
     /// Every payment has one effect, and the store's outcome is that effect.
@@ -98,6 +106,21 @@ async fn all_settle(site: &Site, bank: &Bank, worker: Worker, expected: Expected
     worker.stop().await;
     bank.agrees_with(site, usize::try_from(expected.settled).unwrap());
     site.balances(expected).await;
+    let said = reconciled_with(site, &bank.exported(site).await).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+}
+
+/// Reconciles with the service's ledger as it was exported.
+async fn reconciled_with(site: &Site, ledger: &str) -> Said {
+    let file = site.folder("bank").join("bank.jsonl");
+    std::fs::write(&file, ledger).unwrap();
+    let ledger = format!("bank={}", file.display());
+    site.acquit(Role::Operator, &["reconcile", "--json", "--rail-ledger", &ledger]).await
+}
+
+/// As many as CI has time for, or as the environment asks for.
+fn sized(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).map_or(usual, |asked| asked.parse().expect("a number"))
 }
 
 #[tokio::test]
@@ -108,14 +131,14 @@ async fn replies_lost_and_workers_killed_leave_one_effect_for_each_payment() {
                   [[behaviour]]\nkind = \"lose_reply\"\nshare = 0.05\ntimes = 1\n";
     let bank = Bank::start(&site, script, None).await;
     route(&site, bank.address, "");
-    let load = Load::plain(31, 2_000);
+    let load = Load::plain(31, sized("ACQUIT_RAIL_PAYMENTS", 2_000));
     site.publish(&load).await;
-    for kill in 1..=10 {
+    for kill in 1..=sized("ACQUIT_RAIL_KILLS", 10) {
         let worker = site.worker().await;
         let before = bank.effects().len();
         wait_until("payments settle", Duration::from_secs(30), async || bank.effects().len() >= before + 60).await;
         worker.kill().await;
-        assert!(bank.effects().len() < 2_000, "all was settled before kill {kill}");
+        assert!(bank.effects().len() < load.bodies.len(), "all was settled before kill {kill}");
     }
     let worker = site.worker().await;
     all_settle(&site, &bank, worker, load.expected).await;
@@ -126,6 +149,24 @@ async fn replies_lost_and_workers_killed_leave_one_effect_for_each_payment() {
         "what a kill kept from the rail was sent again"
     );
     assert_eq!(number("SELECT count(*) FROM attempts WHERE leg > 0"), 0, "under its first key");
+
+    // Had it paid one twice and one not at all, reconciliation would name both.
+    let ledger = bank.exported(&site).await;
+    let lines: Vec<&str> = ledger.lines().collect();
+    let said = reconciled_with(&site, &[&lines[1..], &lines[1..2]].concat().join("\n")).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    let found: Value = said.json();
+    let named = |kind: &str| {
+        let differences = found["differences"].as_array().unwrap();
+        let payments = differences.iter().filter(|one| one["kind"] == kind).map(|one| one["payment_id"].clone());
+        payments.collect::<Vec<_>>()
+    };
+    let payment = |line: &str| serde_json::from_str::<Value>(line).unwrap()["payment_id"].clone();
+    assert_eq!(
+        (named("rail_doubled"), named("settled_without_rail")),
+        (vec![payment(lines[1])], vec![payment(lines[0])])
+    );
+    assert_eq!(found["differences_total"], 2, "{found:#}");
 }
 
 #[tokio::test]

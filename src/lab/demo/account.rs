@@ -14,7 +14,7 @@ use crate::worker::LaneStatus;
 pub(super) async fn report(stage: &Stage, published: &Published, lane: Option<&LaneStatus>) -> Result<Report, Failure> {
     let reader = stage.reader()?;
     let consumers = stage.config.lanes.iter().map(|lane| lane.consumer.clone()).collect();
-    let options = ReconcileOptions { state_file: None, consumers, most: 20 };
+    let options = ReconcileOptions { state_file: None, consumers, rails: Vec::new(), most: 20 };
     let found = reconcile(&stage.publisher, &reader, &options, |_| {}).await?;
     let events = &found.events;
     let held = Held {

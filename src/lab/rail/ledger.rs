@@ -122,6 +122,26 @@ impl Ledger {
         Ok(standing)
     }
 
+    /// Every effect as a line of JSON, up to the first that `take` fails with.
+    ///
+    /// # Errors
+    /// What the database says; inside it what `take` says.
+    pub fn each_effect<E>(&self, mut take: impl FnMut(&str) -> Result<(), E>) -> rusqlite::Result<Result<(), E>> {
+        let connection = self.lock();
+        let mut effects = connection.prepare(
+            "SELECT json_object('key', key, 'payment_id', payment_id, 'currency', currency, 'value', value, \
+             'reference', printf('rail-%09d', (SELECT min(number) FROM effects f WHERE f.key = effects.key))) \
+             FROM effects ORDER BY number",
+        )?;
+        let mut rows = effects.query([])?;
+        while let Some(row) = rows.next()? {
+            if let Err(stop) = take(row.get_ref(0)?.as_str()?) {
+                return Ok(Err(stop));
+            }
+        }
+        Ok(Ok(()))
+    }
+
     /// The ledger in numbers, with what is due by now.
     ///
     /// # Errors

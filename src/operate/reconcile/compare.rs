@@ -59,7 +59,7 @@ impl Scratch {
         };
         self.db()
             .prepare_cached(
-                "INSERT OR REPLACE INTO payments VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                "INSERT OR REPLACE INTO payments VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             )?
             .execute(params![
                 line.row,
@@ -74,6 +74,7 @@ impl Scratch {
                 line.code.map(|code| code.as_str()),
                 line.finished_at.map(|at| at.as_millisecond()),
                 line.requested_at.as_millisecond(),
+                line.attempts,
             ])?;
         Ok(())
     }

@@ -17,6 +17,14 @@ pub enum Kind {
     Lost,
     /// Settled with two effects, or both settled and rejected.
     Doubled,
+    /// The rail's ledger has more than one effect for it.
+    RailDoubled,
+    /// The rail's ledger has an effect for what the store has not settled and does not wait for.
+    RailWithoutRecord,
+    /// Settled over a rail whose ledger has no effect for it.
+    SettledWithoutRail,
+    /// The rail's ledger has other money, another reference or is another rail's than the store says.
+    RailDiffers,
     /// A settled payment's own event was condemned.
     SettledAndCondemned,
     /// The outcome event tells another amount or reference than the store.
@@ -47,9 +55,13 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, the worst first.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 19] = [
         Self::Lost,
         Self::Doubled,
+        Self::RailDoubled,
+        Self::RailWithoutRecord,
+        Self::SettledWithoutRail,
+        Self::RailDiffers,
         Self::SettledAndCondemned,
         Self::OutcomeDiffers,
         Self::OutcomeWithoutRecord,
@@ -71,6 +83,10 @@ impl Kind {
         match self {
             Self::Lost => "acknowledged, and nowhere on record",
             Self::Doubled => "told as settled in two ways, or as settled and rejected",
+            Self::RailDoubled => "the rail moved money for it more than once",
+            Self::RailWithoutRecord => "the rail moved money, and the store has it neither as settled nor as in doubt",
+            Self::SettledWithoutRail => "settled, and the rail's ledger has no effect for it",
+            Self::RailDiffers => "the rail's ledger has other money, another reference or another rail than the store",
             Self::SettledAndCondemned => "settled, and condemned as well",
             Self::OutcomeDiffers => "the outcome event tells other money or another reference than the store",
             Self::OutcomeWithoutRecord => "an outcome event of which the store knows nothing",
@@ -93,6 +109,10 @@ impl Kind {
         match self {
             Self::Lost => Some(q::LOST),
             Self::Doubled => Some(q::DOUBLED),
+            Self::RailDoubled => Some(q::RAIL_DOUBLED),
+            Self::RailWithoutRecord => Some(q::RAIL_WITHOUT_RECORD),
+            Self::SettledWithoutRail => Some(q::SETTLED_WITHOUT_RAIL),
+            Self::RailDiffers => Some(q::RAIL_DIFFERS),
             Self::SettledAndCondemned => Some(q::SETTLED_AND_CONDEMNED),
             Self::OutcomeDiffers => Some(q::OUTCOME_DIFFERS),
             Self::OutcomeWithoutRecord => Some(q::OUTCOME_WITHOUT_RECORD),

@@ -12,6 +12,28 @@ UNION SELECT o.payment_id, NULL, NULL FROM outcomes o
 WHERE o.kind = 'rejected' AND o.origin IS NULL AND EXISTS (SELECT 1 FROM outcomes s
 WHERE s.payment_id = o.payment_id AND s.kind = 'settled')";
 
+pub(super) const RAIL_DOUBLED: &str = "
+SELECT payment_id, NULL, NULL FROM effects WHERE payment_id IS NOT NULL
+GROUP BY payment_id HAVING count(*) > 1";
+
+pub(super) const RAIL_WITHOUT_RECORD: &str = "
+SELECT DISTINCT coalesce(f.payment_id, 'key ' || f.key), NULL, NULL FROM effects f
+WHERE NOT EXISTS (SELECT 1 FROM payments p
+WHERE p.payment_id = f.payment_id AND p.state IN ('settled', 'open', 'held'))";
+
+pub(super) const SETTLED_WITHOUT_RAIL: &str = "
+SELECT p.payment_id, p.stream, p.seq FROM payments p JOIN ledgers l ON l.rail = p.rail
+WHERE p.state = 'settled' AND p.finished_ms <= l.until_ms AND NOT EXISTS (SELECT 1 FROM effects f
+WHERE f.payment_id = p.payment_id)";
+
+pub(super) const RAIL_DIFFERS: &str = "
+SELECT DISTINCT p.payment_id, p.stream, p.seq FROM effects f
+JOIN payments p ON p.payment_id = f.payment_id
+WHERE p.state = 'settled' AND (f.minor IS NOT p.minor OR f.currency IS NOT p.currency OR
+f.rail IS NOT p.rail OR EXISTS (SELECT 1 FROM outcomes o
+WHERE o.payment_id = p.payment_id AND o.kind = 'settled' AND o.rail_ref IS NOT f.reference
+AND f.reference IS NOT NULL))";
+
 pub(super) const SETTLED_AND_CONDEMNED: &str = "
 SELECT p.payment_id, p.stream, p.seq FROM payments p
 JOIN ends n ON n.stream = p.stream AND n.seq = p.seq

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::domain::{EventId, Money, StreamName};
 use crate::operate::Trouble;
 
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 const SQL: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -52,7 +52,7 @@ CREATE TABLE discards (stream INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KE
 CREATE TABLE payments (
     row INTEGER PRIMARY KEY, payment_id TEXT NOT NULL, fp BLOB NOT NULL, state TEXT NOT NULL,
     stream INTEGER NOT NULL, seq INTEGER NOT NULL, currency TEXT NOT NULL, minor INTEGER NOT NULL,
-    rail TEXT NOT NULL, code TEXT, finished_ms INTEGER, requested_ms INTEGER NOT NULL
+    rail TEXT NOT NULL, code TEXT, finished_ms INTEGER, requested_ms INTEGER NOT NULL, attempts INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX payments_by_id ON payments (payment_id);
 CREATE INDEX payments_by_event ON payments (stream, seq);
@@ -62,6 +62,16 @@ CREATE TABLE ends (
     PRIMARY KEY (stream, seq)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX ends_by_payment ON ends (payment_id);
+CREATE TABLE ledgers (
+    rail TEXT PRIMARY KEY,
+    until_ms INTEGER NOT NULL              -- payments settled later may be missing from it
+) STRICT, WITHOUT ROWID;
+CREATE TABLE effects (                     -- money that a rail moved, as its own ledger has it
+    number INTEGER PRIMARY KEY, rail TEXT NOT NULL, key TEXT, payment_id TEXT, currency TEXT NOT NULL,
+    minor INTEGER NOT NULL, reference TEXT
+) STRICT;
+CREATE INDEX effects_by_payment ON effects (payment_id);
+CREATE INDEX effects_by_key ON effects (key) WHERE payment_id IS NULL;
 CREATE TABLE cover (
     stream INTEGER NOT NULL, scheme TEXT NOT NULL,
     floor INTEGER NOT NULL,                -- below or at it everything is acknowledged
