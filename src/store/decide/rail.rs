@@ -50,6 +50,10 @@ impl Group<'_> {
         {
             return Verdict::Elsewhere { until: claim.until };
         }
+        #[cfg(acquit_sabotage = "resend_on_unknown")]
+        if let (Asked::Valid(_), Route::Rail { name, leg }) = (asked, route) {
+            return self.go(origin, name, *leg, slot);
+        }
         // Held with every attempt answered: nothing is left to be asked, the payment goes on.
         if slot.row.state == State::Held && !all_conclusive(&slot.row) {
             return self.take_over(origin, slot);
@@ -106,6 +110,8 @@ impl Group<'_> {
 
     fn attempt(&mut self, origin: &Origin, rail: Arc<str>, leg: u8, slot: &mut Slot) -> Verdict {
         let row = &mut slot.row;
+        #[cfg(acquit_sabotage = "key_per_attempt")]
+        let leg = leg.saturating_add(u8::try_from(row.last_attempt).unwrap_or(u8::MAX));
         row.state = State::Open;
         row.rail = Arc::clone(&rail);
         row.lane = origin.lane.clone();
