@@ -23,7 +23,7 @@
 //! | [`broker`] | the only user of the NATS client: pulls, acknowledgements, confirmed publications |
 //! | [`rails`] | what a settlement service has to be; one over HTTP |
 //! | [`worker`] | the way of one event, top down; the only joins of a state with a delivery |
-//! | [`operate`] | provision, check, publish, dead letters, pauses, orders to breakers, reconcile, explain |
+//! | [`operate`] | provision, check, publish, dead letters, pauses, orders to breakers, payments in doubt, reconcile, explain |
 //! | [`ops`] | HTTP for operators: a page, health, metrics, status, orders to breakers |
 //! | [`config`] | what was written, what is meant, and every error at once |
 //! | [`cli`] | verbs, exit codes, printing |
@@ -52,7 +52,7 @@
 //! - No retry inside a rail: a second sending is the worker's decision, under the same key.
 //! - No order between payments, and no exactly-once outcome events: consumers drop repeats by message id.
 //! - No creating or changing of consumers by a worker: `acquit provision` does that.
-//! - Not in this version: resolving an unknown outcome by hand, a tracker of what is not final, a second rail to fall back on.
+//! - Not in this version: a tracker of what is not final, a second rail to fall back on.
 
 pub mod broker;
 pub mod cli;

@@ -5,6 +5,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use reqwest::{Client, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::pause::{By, one_lane};
@@ -69,10 +71,10 @@ struct OrderArgs {
     by: By,
 }
 
-/// A worker that is asked, and how.
-struct Workers {
+/// Workers that are asked, and how.
+pub(super) struct Workers {
     client: Client,
-    urls: Vec<String>,
+    pub(super) urls: Vec<String>,
     token: Option<SecretString>,
 }
 
@@ -146,7 +148,7 @@ async fn order(global: &Global, args: OrderArgs, wish: Wish) -> Result<Exit, Fai
 }
 
 impl Workers {
-    fn of(config: &Config, urls: &[String]) -> Result<Self, Failure> {
+    pub(super) fn of(config: &Config, urls: &[String]) -> Result<Self, Failure> {
         if urls.len() > WORKERS_MAX {
             return Err(Failure::new(Exit::Usage, format!("--url: at most {WORKERS_MAX} workers at once")));
         }
@@ -163,13 +165,23 @@ impl Workers {
         Ok(Self { client, urls, token: control_token(config)? })
     }
 
-    async fn status(&self, url: &str) -> Result<Value, Failure> {
+    pub(super) async fn status(&self, url: &str) -> Result<Value, Failure> {
         let answer = self.client.get(format!("{url}/status")).send().await.map_err(|e| unreachable(url, &e))?;
         answer.json().await.map_err(|e| unreachable(url, &e))
     }
 
     async fn send(&self, url: &str, lane: &LaneName, order: &Order) -> Result<Answer, Failure> {
-        let mut request = self.client.post(format!("{url}/lanes/{lane}/breaker")).json(order);
+        self.post(url, &format!("lanes/{lane}/breaker"), order).await
+    }
+
+    /// Gives an order to one worker.
+    pub(super) async fn post<O: Serialize, A: DeserializeOwned>(
+        &self,
+        url: &str,
+        path: &str,
+        order: &O,
+    ) -> Result<A, Failure> {
+        let mut request = self.client.post(format!("{url}/{path}")).json(order);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose_secret());
         }
@@ -180,8 +192,11 @@ impl Workers {
         }
         let why: Value = answer.json().await.unwrap_or_default();
         let why = why.get("error").and_then(Value::as_str).unwrap_or("without a word");
-        let denied = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status);
-        let exit = if denied { Exit::Denied } else { Exit::Unavailable };
+        let exit = match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::Denied,
+            StatusCode::CONFLICT => Exit::Found,
+            _ => Exit::Unavailable,
+        };
         Err(Failure::new(exit, format!("the worker at {url} refuses ({status}): {why}")))
     }
 }

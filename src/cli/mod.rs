@@ -3,6 +3,7 @@
 mod breaker;
 mod check;
 mod dlq;
+mod doubts;
 mod exit;
 mod explain;
 mod opened;
@@ -15,6 +16,7 @@ mod reconcile;
 mod run;
 mod setup;
 mod status;
+mod unknown;
 
 use std::path::PathBuf;
 
@@ -71,6 +73,9 @@ pub enum Verb {
     /// Look at the settlement breakers of running workers, hold them open or closed, let them go
     #[command(after_help = breaker::EXAMPLES)]
     Breaker(breaker::BreakerArgs),
+    /// Payments in doubt: list them, ask their rail, record what a person found out
+    #[command(after_help = unknown::EXAMPLES)]
+    Unknown(unknown::UnknownArgs),
     /// Compare stream, store, outcome events, dead letters and the book with each other; changes nothing
     #[command(after_help = reconcile::EXAMPLES)]
     Reconcile(reconcile::ReconcileArgs),
@@ -95,6 +100,7 @@ impl Verb {
             Self::Pause(args) => pause::pause(global, args).await,
             Self::Resume(args) => pause::resume(global, args).await,
             Self::Breaker(args) => breaker::run(global, args).await,
+            Self::Unknown(args) => unknown::run(global, args).await,
             Self::Reconcile(args) => reconcile::run(global, args).await,
             Self::Explain(args) => explain::run(global, args).await,
         }
@@ -134,6 +140,7 @@ mod tests {
             "pause",
             "resume",
             "breaker",
+            "unknown",
             "reconcile",
             "explain",
         ];
@@ -180,6 +187,23 @@ mod tests {
             assert!(!parses(&format!("acquit {bad} {by}")), "{bad}");
         }
         assert!(parses("acquit breaker status --lane payments") && !parses("acquit breaker status --who me"));
+    }
+
+    #[test]
+    fn no_doubt_is_resolved_without_evidence_a_name_and_a_reason() {
+        let said = "--evidence TICKET-7 --who me --why because";
+        for good in ["settled --rail-ref R-1", "rejected --code AC04", "not-processed --dry-run"] {
+            assert!(parses(&format!("acquit unknown resolve PAY-1 --as {good} {said}")), "{good}");
+            for lacking in ["--who me --why because", "--evidence T --who me", "--evidence T --why because"] {
+                assert!(!parses(&format!("acquit unknown resolve PAY-1 --as {good} {lacking}")), "{good} {lacking}");
+            }
+        }
+        for bad in ["resolve --as settled", "resolve a.b --as settled", "resolve PAY-1", "resolve PAY-1 --as lost"] {
+            assert!(!parses(&format!("acquit unknown {bad} {said}")), "{bad}");
+        }
+        assert!(!parses(&format!("acquit unknown resolve PAY-1 --as rejected --code XX99 {said}")));
+        assert!(parses("acquit unknown list --lane payments --older-than 5m --limit 7 --json"));
+        assert!(parses("acquit unknown inquire PAY-1") && !parses("acquit unknown inquire"));
     }
 
     #[test]

@@ -9,13 +9,14 @@ use std::time::Duration;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::doubts::Doubts;
 use super::opened::{Opened, open_store, store_guard};
 use super::{Exit, Failure, Global, load, note, setup};
 use crate::broker::{Broker, Nats};
 use crate::config::{BookSettings, Config, LogFormat, Place, StoreSettings};
 use crate::domain::LaneName;
 use crate::operate::check::{keep_findings, shortfalls};
-use crate::ops::{About, Ops, Served, Token};
+use crate::ops::{About, Ops, Served, Token, UnknownHandle};
 use crate::rails::http::{Http, HttpSettings};
 use crate::store::{BookPolicy, GroupDone, Store, Unknown, WriterLimits};
 use crate::telemetry::metrics::Process;
@@ -45,6 +46,7 @@ pub struct Engine {
     worker: Worker<Http>,
     store: Store,
     ops: Ops,
+    doubts: Doubts,
     process: Arc<Process>,
     broker: Broker<Nats>,
     log: Option<PathBuf>,
@@ -124,13 +126,16 @@ pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engi
     let listen = config.ops.listen;
     let token = token(config)?;
     let (lanes, control) = (worker.status(), worker.control());
-    let ops = Ops::start(listen, Served { about, lanes, control, token, metrics: metrics.clone() })
+    let unknown = UnknownHandle::default();
+    let doubts = Doubts::new(config, unknown.clone());
+    let served = Served { about, lanes, control, store: Some(store.clone()), unknown, token, metrics: metrics.clone() };
+    let ops = Ops::start(listen, served)
         .map_err(|e| Failure::new(Exit::Unavailable, format!("ops.listen {listen}: {e}; choose another port")))?;
     let log = match &config.store.place {
         Place::File(path) => Some(path.with_file_name(log_name(path))),
         Place::Postgres { .. } => None,
     };
-    Ok(Engine { worker, store, ops, process, broker, log, metrics, traces })
+    Ok(Engine { worker, store, ops, doubts, process, broker, log, metrics, traces })
 }
 
 /// The token of those who may steer.
@@ -179,7 +184,7 @@ async fn keep(config: &Config, broker: &Broker<Nats>) -> Result<Option<Duration>
     }
 }
 
-fn start_store(
+pub(super) fn start_store(
     config: &Config,
     backend: Opened,
     name: &str,
@@ -222,10 +227,12 @@ impl Engine {
 
     /// Works until `shutdown` is ready and everything in hand is done with.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Drained {
-        let Self { worker, store, ops, process, broker, log, metrics, traces } = self;
+        let Self { worker, store, ops, doubts, process, broker, log, metrics, traces } = self;
         let watch = tokio::spawn(watch(process, broker, log, metrics));
+        let counting = tokio::spawn(doubts.run());
         let drained = worker.run(shutdown).await;
         watch.abort();
+        counting.abort();
         store.stop().await;
         traces.stop(FLUSH).await;
         ops.stop().await;

@@ -48,6 +48,9 @@ fn show(status: &Value) {
         Some(other) => other.to_string(),
     };
     out(&format!("{}  version {}  store {}", text(status, "worker"), text(status, "version"), text(status, "store")));
+    if let Some(unknown) = status.get("unknown").filter(|unknown| unknown.get("count").is_some_and(|n| *n != 0)) {
+        out(&format!("in doubt: {} payments, the oldest since {}", text(unknown, "count"), text(unknown, "oldest")));
+    }
     for lane in status.get("lanes").and_then(Value::as_array).into_iter().flatten() {
         out(&format!(
             "lane {}: gate {} ({}), in flight {}/{}, parked {}/{}, pending {}, settlement breaker {}",

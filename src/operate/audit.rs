@@ -1,7 +1,8 @@
 //! Who did what, and why: records in the audit stream, each written before the deed it tells of. An [`Entry`] is
-//! about a dead letter, a [`LaneEntry`] about a lane.
+//! about a dead letter, a [`LaneEntry`] about a lane, an [`UnknownEntry`] about a payment in doubt.
 
 mod lane;
+mod unknown;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -13,6 +14,8 @@ use super::Trouble;
 use crate::broker::{ApiError, Broker, PublishError, Wire};
 
 pub use lane::{LaneAction, LaneEntry};
+pub(super) use unknown::keys as unknown_keys;
+pub use unknown::{UnknownAction, UnknownEntry};
 
 /// JetStream's error for a wrong expected sequence: the subject holds a record already.
 const WRONG_LAST_SEQUENCE: u64 = 10_071;

@@ -199,9 +199,9 @@ impl Standing {
             }
             Self::InDoubt => {
                 "The rail is asked what became of the attempt until it says; nothing is sent under another key \
-                 before that."
+                 before that. Where it never says: `acquit unknown resolve`."
             }
-            Self::Held => "A person decides: the rail neither credited nor returned it.",
+            Self::Held => "A person decides, by `acquit unknown resolve`: the rail neither credited nor returned it.",
             Self::Freed => {
                 "Nothing more by itself: nothing reached a rail; redrive the dead letter or publish a \
                  corrected event."

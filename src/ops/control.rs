@@ -16,7 +16,7 @@ use crate::telemetry::Flow;
 use crate::worker::BreakerOrder;
 
 /// The largest body of an order, in bytes: a name, a reason, and room for escapes.
-const BODY_MAX: usize = 8 * 1024;
+pub(super) const BODY_MAX: usize = 8 * 1024;
 
 /// When a refusal was last logged: whoever knocks again and again must not fill the log.
 #[derive(Default)]
@@ -42,19 +42,8 @@ async fn breaker(
     body: web::Bytes,
     shared: web::Data<Shared>,
 ) -> HttpResponse {
-    // What is logged holds nothing of what was sent.
-    let refused = |status: StatusCode, logged: &str, why: &str| {
-        let peer = request.peer_addr().map(|peer| peer.to_string()).unwrap_or_default();
-        shared.refusals.tell(&peer, logged);
-        HttpResponse::build(status).json(json!({ "error": why }))
-    };
-    if let Err(refusal) = admit(caller(&request), shared.served.token.as_ref()) {
-        let why = refusal.to_string();
-        let mut response = refused(status_of(refusal), &why, &why);
-        if refusal == Refusal::Token {
-            let challenge = actix_web::http::header::HeaderValue::from_static("Bearer");
-            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-        }
+    let refused = |status, logged: &str, why: &str| refuse(&request, &shared, status, logged, why);
+    if let Some(response) = turned_away(&request, &shared) {
         return response;
     }
     let order: Order = match serde_json::from_slice(&body) {
@@ -77,6 +66,31 @@ async fn breaker(
         }),
         None => refused(StatusCode::NOT_FOUND, "no such lane", "this worker has no such lane, or has not started yet"),
     }
+}
+
+/// Refuses, and says so in the log. What is logged holds nothing of what was sent.
+pub(super) fn refuse(
+    request: &HttpRequest,
+    shared: &Shared,
+    status: StatusCode,
+    logged: &str,
+    why: &str,
+) -> HttpResponse {
+    let peer = request.peer_addr().map(|peer| peer.to_string()).unwrap_or_default();
+    shared.refusals.tell(&peer, logged);
+    HttpResponse::build(status).json(json!({ "error": why }))
+}
+
+/// The answer to whoever may not steer; `None` where the caller may.
+pub(super) fn turned_away(request: &HttpRequest, shared: &Shared) -> Option<HttpResponse> {
+    let refusal = admit(caller(request), shared.served.token.as_ref()).err()?;
+    let why = refusal.to_string();
+    let mut response = refuse(request, shared, status_of(refusal), &why, &why);
+    if refusal == Refusal::Token {
+        let challenge = actix_web::http::header::HeaderValue::from_static("Bearer");
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+    Some(response)
 }
 
 fn caller(request: &HttpRequest) -> Caller<'_> {

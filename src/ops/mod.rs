@@ -1,9 +1,10 @@
-//! HTTP for operators: a page, `/livez`, `/readyz`, `/metrics`, `/status`, and orders to a lane's breaker. On loopback
-//! unless configured otherwise.
+//! HTTP for operators: a page, `/livez`, `/readyz`, `/metrics`, `/status`, orders to a lane's breaker, and a person's
+//! word on a payment in doubt. On loopback unless configured otherwise.
 
 mod admit;
 mod control;
 mod page;
+mod unknown;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,10 +15,12 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 use serde::Serialize;
 
 use crate::domain::millis;
+use crate::store::Store;
 use crate::telemetry::{Exposition, Life};
 use crate::worker::{ControlHandle, Hold, LaneStatus, StatusHandle};
 
 pub use admit::Token;
+pub use unknown::{UnknownHandle, UnknownStatus};
 
 /// What does not change while a worker runs.
 #[derive(Debug, Clone, Serialize)]
@@ -44,6 +47,8 @@ pub struct Status {
     pub about: About,
     /// Whether every lane is ready.
     pub ready: bool,
+    /// Payments in doubt in the whole store; absent before they are counted first.
+    pub unknown: Option<UnknownStatus>,
     /// The lanes.
     pub lanes: Vec<LaneStatus>,
 }
@@ -56,6 +61,10 @@ pub struct Served {
     pub lanes: StatusHandle,
     /// Steers the lanes.
     pub control: ControlHandle,
+    /// The store, where people's words on payments in doubt are taken.
+    pub store: Option<Store>,
+    /// What was counted of payments in doubt.
+    pub unknown: UnknownHandle,
     /// Who holds it may steer, from anywhere; without one only this machine may.
     pub token: Option<Token>,
     /// The metrics, where they are recorded.
@@ -111,7 +120,8 @@ fn routes(app: &mut web::ServiceConfig) {
         .route("/readyz", web::get().to(readyz))
         .route("/metrics", web::get().to(metrics_text))
         .route("/status", web::get().to(status))
-        .service(control::resource());
+        .service(control::resource())
+        .service(unknown::resource());
 }
 
 /// The event loop answers. It never depends on broker, store or rail: restarting us would mend none of them.
@@ -193,7 +203,8 @@ async fn status(shared: web::Data<Shared>) -> HttpResponse {
 impl Shared {
     fn status(&self) -> Status {
         let lanes = self.served.lanes.lanes();
-        Status { about: self.served.about.clone(), ready: is_ready(&lanes), lanes }
+        let unknown = self.served.unknown.get();
+        Status { about: self.served.about.clone(), ready: is_ready(&lanes), unknown, lanes }
     }
 }
 
@@ -248,7 +259,7 @@ mod tests {
             up_ms: 1,
             first_pull_ms: None,
         };
-        Status { about: about(), ready: true, lanes: vec![lane] }
+        Status { about: about(), ready: true, unknown: None, lanes: vec![lane] }
     }
 
     fn about() -> About {
@@ -287,7 +298,8 @@ mod tests {
 
     fn shared(token: Option<Token>) -> web::Data<Shared> {
         let (lanes, control) = (StatusHandle::default(), ControlHandle::default());
-        let served = Served { about: about(), lanes, control, token, metrics: None };
+        let unknown = UnknownHandle::default();
+        let served = Served { about: about(), lanes, control, store: None, unknown, token, metrics: None };
         web::Data::new(Shared { served, refusals: control::Refusals::default() })
     }
 
@@ -328,6 +340,31 @@ mod tests {
             ("X-Envoy-Peer-Metadata-Id", "sidecar"),
         ] {
             assert_eq!(ordered(None, |request| request.insert_header(header)).await.0, 403, "{header:?}");
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_persons_word_passes_the_same_guards_and_names_the_store_that_it_is_for() {
+        let word = json!({ "payment_id": "P-1", "resolved_as": "not-processed", "last_attempt": 1, "longest_ms": 1,
+            "store_id": "s", "who": "ops-1", "why": "INC-7", "record": 12 });
+        let to = |request: TestRequest| request.uri("/unknown/resolve").set_json(&word);
+        assert_eq!(ordered(None, to).await.0, 404, "nobody's store is here");
+        let other: SocketAddr = "10.0.0.7:7".parse().expect("an address");
+        assert_eq!(ordered(None, |request| to(request).peer_addr(other)).await.0, 403);
+        assert_eq!(ordered(None, |request| to(request).insert_header(("Origin", "null"))).await.0, 403);
+        assert_eq!(ordered(Some("correct-horse-battery"), to).await.0, 401);
+        for (key, value) in [
+            ("who", json!("")),
+            ("record", Value::Null),
+            ("resolved_as", json!("lost")),
+            ("payment_id", json!("a.b")),
+            ("code", json!("AC04")),
+            ("surprise", json!(1)),
+        ] {
+            let mut bad = word.clone();
+            bad[key] = value.clone();
+            let answer = ordered(None, |request| request.uri("/unknown/resolve").set_json(&bad)).await;
+            assert_eq!(answer.0, 400, "{key} {value}");
         }
     }
 

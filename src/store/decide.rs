@@ -3,6 +3,7 @@
 
 mod ask;
 mod outcome;
+mod person;
 mod rail;
 #[cfg(acquit_sabotage = "no_claim")]
 mod sabotage;
@@ -20,6 +21,7 @@ use crate::domain::{
 use crate::intake::Judged;
 
 pub(super) use ask::{Ask, Asked, InHand, Terms, Ticket, Verdict};
+pub(super) use person::check;
 
 /// Decides a group. `asks` are applied in the order given.
 pub(super) fn decide(rows: Rows, asks: &[Ask<'_>], terms: &Terms) -> (Changes, Vec<Verdict>) {
@@ -78,6 +80,7 @@ impl<'a> Group<'a> {
             Ask::Resume { with, finding, longest } => self.resume(*with, finding, *longest),
             Ask::Condemn { origin, why, payment } => self.condemn(origin, why, *payment),
             Ask::Start { event } => self.start(event),
+            Ask::Resolve { resolution } => self.resolve(resolution),
         }
     }
 
@@ -200,13 +203,8 @@ impl<'a> Group<'a> {
     }
 
     fn finish(&mut self, origin: &Origin, state: State, slot: &mut Slot) -> Verdict {
-        slot.row.state = state;
         slot.row.lane = origin.lane.clone();
-        slot.row.finished_at = Some(self.now);
-        slot.row.claim = None;
-        slot.touch();
-        let event = slot.row.event.clone();
-        self.ends(&event);
+        self.end(state, slot);
         self.stands(origin, slot)
     }
 

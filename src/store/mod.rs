@@ -10,6 +10,7 @@ mod cheats;
 mod decide;
 mod postgres;
 mod read;
+mod resolution;
 mod rows;
 mod schema;
 mod sqlite;
@@ -34,8 +35,9 @@ pub use postgres::{
 };
 pub use read::{
     AttemptRecord, BookLine, EventKey, EventRecord, NoteRecord, PaymentLine, PaymentRecord, ReadError, Reader,
-    TransferRecord,
+    TransferRecord, UnknownFilter, UnknownKey, UnknownLine, UnknownSums,
 };
+pub use resolution::{Refusal, Resolution, Resolved, Ruling, Unresolved};
 pub use rows::{
     AccountKey, AccountRow, AttemptRow, Changes, Claim, Ended, EventKind, EventRow, PaymentRow, Rows, StartRow, State,
     TransferRow, Wanted,
@@ -69,7 +71,7 @@ pub struct Note {
     pub at: Timestamp,
     /// What, in words that hold no value of the event.
     pub what: String,
-    /// The lane's breaker then: `closed`, `open`, `half_open`.
+    /// The lane's breaker then: `closed`, `open`, `half_open`; `-` for what a person did.
     pub breaker: &'static str,
 }
 

@@ -4,6 +4,7 @@
 mod book;
 mod postgres;
 mod sqlite;
+mod unknown;
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use super::{Facts, PostgresSettings};
 use crate::domain::{Code, EventId, Fingerprint, Money, PaymentId};
 
 pub use book::BookLine;
+pub use unknown::{UnknownFilter, UnknownKey, UnknownLine, UnknownSums};
 
 /// Why the store was not read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -220,6 +222,27 @@ impl Reader {
     /// [`ReadError`].
     pub fn unfinished_after(&self, after: i64, limit: u32) -> Result<Vec<PaymentLine>, ReadError> {
         ask!(self, unfinished_after(after, limit))
+    }
+
+    /// A page of payments in doubt, the oldest first. The database sorts all that there are for each page.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn unknown_after(
+        &self,
+        filter: &UnknownFilter,
+        after: UnknownKey,
+        limit: u32,
+    ) -> Result<Vec<UnknownLine>, ReadError> {
+        ask!(self, unknown_after(filter, after, limit))
+    }
+
+    /// All payments that are in doubt since `before` or longer, and those that are held for a person.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn unknown_sums(&self, before: Timestamp) -> Result<UnknownSums, ReadError> {
+        ask!(self, unknown_sums(before))
     }
 
     /// A page of events that ended otherwise than as their payment's own, and where the next page starts.

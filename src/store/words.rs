@@ -3,7 +3,9 @@
 use super::rows::{Ended, EventKind, State};
 
 impl State {
-    pub(super) fn word(self) -> &'static str {
+    /// As the store and its readers say it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
         match self {
             Self::Open => "open",
             Self::Held => "held",

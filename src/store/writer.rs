@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use super::decide::Terms;
-use super::{Backend, BookPolicy, Origin, Route, StoreLost, WriterLimits};
+use super::{Backend, BookPolicy, Origin, Resolution, Resolved, Route, StoreLost, Unresolved, WriterLimits};
 use crate::domain::{Answer, DeadReason, EventId, Finding, PaymentId};
 use crate::intake::Judged;
 
@@ -193,6 +193,14 @@ impl Store {
     /// [`StoreLost`].
     pub(crate) async fn start_of(&self, event: EventId) -> Result<u32, StoreLost> {
         self.ask(|reply| Body::Start { event, reply }).await
+    }
+
+    /// Records a person's word on a payment in doubt. The same again does nothing more.
+    ///
+    /// # Errors
+    /// [`Unresolved`].
+    pub(crate) async fn resolve(&self, resolution: Resolution) -> Result<Resolved, Unresolved> {
+        self.ask(|reply| Body::Resolve { resolution: Box::new(resolution), reply }).await
     }
 
     /// Ends the writer after what is queued; returns when the backend is closed.

@@ -13,6 +13,7 @@ pub(crate) enum Life<'a> {
     LaneStarted { lane: &'a str, stream: &'a str, consumer: &'a str, slots: u16 },
     Draining { lane: &'a str, held: u32, grace: Duration },
     Shortfall { what: &'a str },
+    UnknownsUnread { what: &'a str },
     OpsListening { address: &'a str },
 }
 
@@ -30,6 +31,9 @@ impl Life<'_> {
                 info!(lane, held, grace_s = grace.as_secs(), "lane drains: no new pulls, what is held is finished");
             }
             Self::Shortfall { what } => warn!(what, "set-up falls short of production durability"),
+            Self::UnknownsUnread { what } => {
+                warn!(what, "payments in doubt cannot be counted; their metrics stand still")
+            }
             Self::OpsListening { address } => info!(address, "operations HTTP listens"),
         }
     }
@@ -108,6 +112,8 @@ pub(crate) enum Flow<'a> {
     AckUnknown { lane: &'a str, event: &'a str, detail: &'a str },
     Unknown { lane: &'a str, payment: &'a str },
     HeldForPerson { lane: &'a str, payment: &'a str },
+    Contradicted { lane: &'a str, payment: &'a str },
+    Resolved { payment: &'a str, as_what: &'a str, who: &'a str, why: &'a str, record: u64 },
     HeldNotTold { lane: &'a str, payment: &'a str, detail: &'a str },
     OldEvent { lane: &'a str, age: Duration, max_age: Duration },
 }
@@ -160,6 +166,15 @@ impl Flow<'_> {
             }
             Self::Unknown { lane, payment } => {
                 error!(lane, payment, "the rail has not said what became of this payment")
+            }
+            Self::Contradicted { lane, payment } => {
+                error!(
+                    lane,
+                    payment, "the rail says that it settled a payment that ended as rejected: a person must look"
+                );
+            }
+            Self::Resolved { payment, as_what, who, why, record } => {
+                warn!(payment, as_what, who, why, record, "a payment in doubt was resolved by hand");
             }
             Self::HeldForPerson { lane, payment } => error!(lane, payment, "held for a person"),
             Self::HeldNotTold { lane, payment, detail } => {

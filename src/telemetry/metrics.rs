@@ -4,6 +4,7 @@
 mod help;
 mod process;
 mod spans;
+mod unknown;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::domain::Code;
 pub(super) use help::describe;
 pub(crate) use process::Process;
 pub(super) use spans::{Dropped, Spans};
+pub(crate) use unknown::Unknowns;
 
 /// Upper bounds of every duration histogram, in seconds.
 pub(super) const SECONDS: [f64; 19] = [

@@ -15,7 +15,7 @@ use super::held::tell;
 use super::late::Call as Late;
 use super::process::{condemn, decide, foreign, hand_back, interrupted, opened_as, pass};
 use crate::broker::Wire;
-use crate::domain::{Answer, Finding, NotSent};
+use crate::domain::{Answer, Finding, NotSent, Outcome};
 use crate::rails::{Rail, Terms};
 use crate::resilience::Call;
 use crate::store::{Doubt, Intent, StoreLost};
@@ -97,7 +97,11 @@ async fn conclude<W: Wire, R: Rail>(
     let mut event = event;
     loop {
         match event.conclude(&ctx.store, answer.clone()).await {
-            Ok(Settled::Final(event)) => return opened_as(ctx, Opened::Final(event)).await,
+            Ok(Settled::Final(event)) => {
+                let opened = Opened::Final(event);
+                contradicted(ctx, matches!(answer, Answer::Settled(_)), &opened);
+                return opened_as(ctx, opened).await;
+            }
             Ok(Settled::Elsewhere(event)) => return opened_as(ctx, Opened::Elsewhere(event)).await,
             Ok(Settled::Doubt(event)) => return inquire(ctx, event, late).await,
             Ok(Settled::ForPerson(event)) => {
@@ -188,9 +192,13 @@ pub(super) fn inquire<W: Wire, R: Rail>(
             };
             let finding = believed(finding, ctx.outside.now(), event.doubt().started_at(), &terms);
             end_inquiry(span, &finding);
+            let settled = matches!(finding, Finding::Answered(Answer::Settled(_)));
             match event.resume(&ctx.store, finding, longest).await {
                 Ok(Opened::Doubt(still)) => event = still,
-                Ok(opened) => return opened_as(&ctx, opened).await,
+                Ok(opened) => {
+                    contradicted(&ctx, settled, &opened);
+                    return opened_as(&ctx, opened).await;
+                }
                 Err((lost, back)) => {
                     ctx.store_lost(&lost);
                     event = back;
@@ -202,6 +210,16 @@ pub(super) fn inquire<W: Wire, R: Rail>(
         }
         interrupted(&ctx, event, "the rail has not said").await
     })
+}
+
+/// Says that the rail has settled what ended otherwise: a person has resolved it so, and was wrong.
+fn contradicted<W: Wire, R: Rail>(ctx: &Context<W, R>, settled: bool, stands: &Opened<W>) {
+    if let Opened::Final(event) = stands
+        && let Outcome::Rejected(rejected) = event.proof().outcome()
+        && settled
+    {
+        Flow::Contradicted { lane: ctx.name(), payment: rejected.payment_id.as_str() }.emit();
+    }
 }
 
 /// A rail that may have forgotten a key finds nothing under it, whatever it did: from half of the retention on its

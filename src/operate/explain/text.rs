@@ -68,7 +68,9 @@ impl fmt::Display for Explanation {
             writeln!(f)
         })?;
         section(f, "life", &self.notes, |f, note| {
-            writeln!(f, "  {} {} (breaker {})", millis(note.at), note.what, note.breaker)
+            // What a person did has no breaker.
+            let breaker = if note.breaker == "-" { String::new() } else { format!(" (breaker {})", note.breaker) };
+            writeln!(f, "  {} {}{breaker}", millis(note.at), note.what)
         })?;
         section(f, "outcome events", &self.outcomes, |f, outcome| {
             writeln!(

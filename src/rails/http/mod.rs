@@ -103,6 +103,12 @@ impl Http {
         self.wire.call(request.body(body)).await
     }
 
+    /// What the rail says of a key right now, for a person to weigh: unlike [`Rail::inquire`] it also tells a
+    /// "not found" that no settled payment vouches for.
+    pub async fn look(&self, key: &RailKey) -> Finding {
+        self.ask(key).await
+    }
+
     async fn ask(&self, key: &RailKey) -> Finding {
         let Some(url) = self.settings.inquiry.as_ref().and_then(|inquiry| inquiry.of(key)) else {
             return Finding::CannotSay;

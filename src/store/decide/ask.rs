@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::super::book::BookPolicy;
+use super::super::resolution::{Refusal, Resolution, Resolved};
 use super::super::rows::EventRow;
 use super::super::{Note, Origin, Route};
 use crate::domain::{Answer, DeadReason, EventId, Finding, Outcome, Payment, PaymentId};
@@ -58,6 +59,7 @@ pub(in crate::store) enum Ask<'a> {
     Resume { with: InHand<'a>, finding: &'a Finding, longest: Duration },
     Condemn { origin: &'a Origin, why: &'a DeadReason, payment: Option<&'a PaymentId> },
     Start { event: &'a EventId },
+    Resolve { resolution: &'a Resolution },
 }
 
 /// What the holder of an attempt knows.
@@ -89,6 +91,7 @@ pub(in crate::store) enum Verdict {
     /// Not condemned: the event has another end already.
     Ended,
     Starts(u32),
+    Resolved(Result<Resolved, Refusal>),
     /// The rows contradict the request: the store is not the one that the request came from.
     Foreign,
 }

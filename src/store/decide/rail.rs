@@ -190,14 +190,22 @@ impl Group<'_> {
         match slot.row.state {
             State::Settled | State::Rejected => {
                 self.answer_own(with.ticket, answer, inquiry, slot);
+                self.note_contradiction(answer, slot);
                 return self.stands(with.origin, slot);
             }
-            State::Freed => return Verdict::Released,
+            State::Freed => {
+                self.note_contradiction(answer, slot);
+                return Verdict::Released;
+            }
             State::Open | State::Held => {}
         }
         let fresh = slot.row.fence == with.ticket.fence;
         if !slot.row.tries.iter().any(|own| own.number == with.ticket.attempt && own.ended.is_none()) {
-            // It has its answer: this one was recorded before and the commit's own answer was lost.
+            if let Answer::Settled(reference) = answer {
+                // A person said that the rail did not process it. The rail knows better: money has moved.
+                return self.settle(with, reference, slot);
+            }
+            // It has its answer: this one was recorded before and the commit's own answer was lost, or a person gave it.
             return if fresh { Verdict::Released } else { self.elsewhere(slot) };
         }
         self.answer_own(with.ticket, answer, inquiry, slot);
@@ -206,7 +214,7 @@ impl Group<'_> {
             slot.row.state = State::Open;
         }
         if let Answer::Rejected { code, resubmit: false } = answer {
-            slot.row.reasons = vec![Reason::new(*code, "", code_text(*code))];
+            slot.row.reasons = vec![refused(*code)];
         }
         match answer {
             Answer::Settled(reference) => self.settle(with, reference, slot),
@@ -287,17 +295,17 @@ impl Group<'_> {
 
     /// Records what an inquiry found, and goes on where that allows it.
     pub(super) fn resume(&mut self, with: InHand<'_>, finding: &Finding, longest: Duration) -> Verdict {
-        match finding {
-            Finding::Answered(answer) => {
-                let verdict = self.conclude(with, answer, true);
-                if matches!(verdict, Verdict::Released) { self.again(with) } else { verdict }
-            }
+        let verdict = match finding {
+            Finding::Answered(answer) => self.conclude(with, answer, true),
             Finding::CannotSay => self.conclude(with, &Answer::Unknown, true),
             Finding::NotFound => self.not_found(with, longest),
-        }
+        };
+        // Also where the rail says nothing: a person may have.
+        if matches!(verdict, Verdict::Released) { self.again(with) } else { verdict }
     }
 
-    /// A refusal that allows a new attempt: at once, under the next key.
+    /// No attempt is in doubt any more and the payment has no end: a new attempt at once, under the next key where the
+    /// rail has used up the last one.
     fn again(&mut self, with: InHand<'_>) -> Verdict {
         let id = &with.ticket.payment_id;
         let Some(mut slot) = self.payments.remove(id) else { return Verdict::Foreign };
@@ -346,6 +354,7 @@ fn unanswered(row: &PaymentRow) -> Option<&AttemptRow> {
     row.tries.iter().rev().find(|attempt| attempt.ended.is_none())
 }
 
-fn code_text(code: Code) -> String {
-    format!("refused by the rail: {}", code.meaning())
+/// The rail's refusal for good.
+pub(super) fn refused(code: Code) -> Reason {
+    Reason::new(code, "", format!("refused by the rail: {}", code.meaning()))
 }

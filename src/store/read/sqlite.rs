@@ -2,6 +2,7 @@
 //! reset.
 
 mod check;
+mod unknown;
 
 use std::path::Path;
 use std::time::Duration;

@@ -200,6 +200,7 @@ fn wanted(asks: &[Ask<'_>]) -> Wanted {
                 wanted.events.push(origin.event.clone());
             }
             Ask::Start { event } => wanted.events.push((*event).clone()),
+            Ask::Resolve { resolution } => wanted.payments.push(resolution.payment_id.clone()),
         }
     }
     wanted.payments.sort_unstable();

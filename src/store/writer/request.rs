@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::super::decide::{Ask, Verdict};
-use super::super::{Origin, Route, StoreLost};
+use super::super::{Origin, Resolution, Resolved, Route, StoreLost, Unresolved};
 use super::proof::{Condemned, Doubt, Intent, Recorded};
 use super::{Concluded, NotCondemned, Stand};
 use crate::domain::{Answer, DeadReason, EventId, Finding, PaymentId};
@@ -45,6 +45,10 @@ pub(super) enum Body {
         event: EventId,
         reply: oneshot::Sender<Result<u32, StoreLost>>,
     },
+    Resolve {
+        resolution: Box<Resolution>,
+        reply: oneshot::Sender<Result<Resolved, Unresolved>>,
+    },
     Stop {
         reply: oneshot::Sender<()>,
     },
@@ -68,6 +72,7 @@ impl Request {
             }
             Body::Condemn { origin, why, payment, .. } => Ask::Condemn { origin, why, payment: payment.as_ref() },
             Body::Start { event, .. } => Ask::Start { event },
+            Body::Resolve { resolution, .. } => Ask::Resolve { resolution },
             Body::Stop { .. } => return None,
         })
     }
@@ -78,7 +83,7 @@ impl Request {
             Body::Open { origin, .. } | Body::Condemn { origin, .. } => Some(&origin.event),
             Body::Conclude { doubt, .. } | Body::Resume { doubt, .. } => Some(doubt.event()),
             Body::Start { event, .. } => Some(event),
-            Body::Stop { .. } => None,
+            Body::Resolve { .. } | Body::Stop { .. } => None,
         }
     }
 
@@ -119,6 +124,7 @@ fn reply(body: Body, end: Result<Verdict, StoreLost>) {
                 if let Verdict::Starts(count) = verdict { Ok(count) } else { Err(unfit(&verdict)) }
             })))
         }
+        Body::Resolve { reply, .. } => drop(reply.send(resolved(end))),
         Body::Stop { reply } => drop(reply.send(())),
     }
 }
@@ -175,6 +181,14 @@ fn condemned(origin: Origin, end: Result<Verdict, StoreLost>) -> Result<Condemne
         Ok(Verdict::InDoubt) => Err(NotCondemned::InDoubt(origin)),
         Ok(Verdict::Ended) => Err(NotCondemned::Ended(origin)),
         Ok(other) => Err(NotCondemned::Lost(unfit(&other), origin)),
+    }
+}
+
+fn resolved(end: Result<Verdict, StoreLost>) -> Result<Resolved, Unresolved> {
+    match end {
+        Ok(Verdict::Resolved(end)) => end.map_err(Unresolved::Refused),
+        Ok(other) => Err(Unresolved::Lost(unfit(&other))),
+        Err(lost) => Err(Unresolved::Lost(lost)),
     }
 }
 
