@@ -170,7 +170,7 @@ fn config(dir: &Path, url: &str, in_flight: u16, port: u16, bank: Option<SocketA
     let (route, rail) = bank.map_or_else(Default::default, |bank| {
         let rail = format!(
             "[[rail]]\nname = \"bank\"\nurl = \"http://{bank}/payments\"\ninquiry_url = \
-             \"http://{bank}/payments/{{key}}\"\ndeadline = \"2s\"\nconnect_timeout = \"500ms\"\nlongest_execution = \"2s\"\nconnections = {in_flight}\n\
+             \"http://{bank}/payments/{{key}}\"\ndeadline = \"5s\"\nconnect_timeout = \"500ms\"\nlongest_execution = \"2s\"\nconnections = {in_flight}\n\
              reference = \"/reference\"\nreason = \"/reason/code\"\nnot_found = [\"NOT_FOUND\"]\n\
              not_processed = [\"503\"]\n"
         );
