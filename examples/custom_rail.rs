@@ -8,12 +8,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use acquit::cli::{Connected, Global, connect, open_store, out, store_guard};
-use acquit::domain::Code;
+use acquit::domain::{Code, Money};
 use acquit::{Answer, BookPolicy, Finding, Order, Rail, RailKey, RailRef, Store, Terms, Unknown, Worker, WriterLimits};
 
-/// Remembers its answer to each key and gives the same one again: one effect, however often it is asked.
+/// Remembers amount and answer under each key and gives the same one again: one effect, however often it is asked.
 #[derive(Default)]
-struct Memory(Mutex<HashMap<String, Answer>>);
+pub(crate) struct Memory(pub(crate) Mutex<HashMap<String, (Money, Answer)>>);
 
 impl Rail for Memory {
     fn name(&self) -> &'static str {
@@ -31,19 +31,21 @@ impl Rail for Memory {
     async fn submit(&self, order: &Order) -> Answer {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let next = known.len() + 1;
-        let answer = known.entry(order.key().as_str().to_owned()).or_insert_with(|| {
+        let amount = order.payment().amount;
+        let (first, answer) = known.entry(order.key().as_str().to_owned()).or_insert_with(|| {
             if order.payment().debtor_account == order.payment().creditor_account {
-                return Answer::Rejected { code: Code::AC03, resubmit: false };
+                return (amount, Answer::Rejected { code: Code::AC03, resubmit: false });
             }
             // What is neither a settlement nor a refusal is unknown; the worker then inquires.
-            RailRef::parse(&format!("memory-{next}")).map_or(Answer::Unknown, Answer::Settled)
+            (amount, RailRef::parse(&format!("memory-{next}")).map_or(Answer::Unknown, Answer::Settled))
         });
-        answer.clone()
+        // A key that is known stands for what it was used for first.
+        if *first == amount { answer.clone() } else { Answer::Blocked }
     }
 
     async fn inquire(&self, key: &RailKey) -> Finding {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(key.as_str()).cloned().map_or(Finding::NotFound, Finding::Answered)
+        known.get(key.as_str()).map_or(Finding::NotFound, |(_, answer)| Finding::Answered(answer.clone()))
     }
 }
 

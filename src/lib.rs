@@ -3,7 +3,8 @@
 //! Durable pull consumers take payment events; one worker owns each event through reading, judging and settlement; the
 //! acknowledgement goes out only after success is durable; a breaker pauses pulls while settlement fails. The binary
 //! `acquit` settles in a double-entry book of its own. This library takes a rail of yours ([`Rail`]), a form of events
-//! of yours ([`Decode`]), or a database of yours ([`Backend`]); `examples/custom_rail.rs` is a whole worker.
+//! of yours ([`Decode`]), or a database of yours ([`Backend`]); `examples/custom_rail.rs` is a whole worker,
+//! `examples/custom_decoder.rs` reads events of another form, and `acquit::testing` (feature `lab`) proves a rail.
 //!
 //! # Words
 //! A *payment* is known by its `payment_id`; an *event* is one message asking for it; a *delivery* is one hand-over of
@@ -73,6 +74,8 @@ pub use broker::{Broker, BrokerSettings, Credentials, Nats, Streams, Tls};
 pub use config::Config;
 pub use domain::{Answer, Finding, NotSent, RailKey, RailRef};
 pub use intake::{Contract, Decode, Decoded, Raw, Rules, Scheme, Unreadable};
+#[cfg(feature = "lab")]
+pub use lab::conformance as testing;
 pub use rails::http::{Http, HttpSettings};
 pub use rails::{NoRail, Rail, Terms};
 pub use resilience::{BreakerPolicy, RetryPolicy};

@@ -1,7 +1,9 @@
 //! The laboratory: real servers for the demo and the tests, load, faults. Not in the production build.
 
 pub mod bench;
+pub mod certify;
 pub mod chaos;
+pub mod conformance;
 pub mod demo;
 mod kill;
 pub mod load;
@@ -35,6 +37,9 @@ pub enum Verb {
     /// Stand in for a payment service over HTTP, with faults by script and a ledger of what really happened
     #[command(after_help = rail::EXAMPLES)]
     Rail(rail::RailArgs),
+    /// Make every experiment of the conformance suite with a payment service: it submits real payments
+    #[command(after_help = certify::EXAMPLES)]
+    Certify(certify::CertifyArgs),
 }
 
 impl Verb {
@@ -48,6 +53,7 @@ impl Verb {
             Self::Bench(args) => bench::run(global, args).await,
             Self::Chaos(args) => chaos::run(global, args).await,
             Self::Rail(args) => rail::run(global, args).await,
+            Self::Certify(args) => certify::run(global, args).await,
         }
     }
 }

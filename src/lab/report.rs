@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use crate::domain::{Code, Currency, Money};
 use crate::store::BookLine;
 
-/// The object of `demo --json` (contract v1, 3): these fields and no others.
+/// The object of `demo --json` (contract v1, 3): these fields and, with `--rail http`, `rail`.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
     /// PubAcks that were not duplicates.
@@ -42,9 +42,25 @@ pub struct Report {
     pub elapsed_s: f64,
     /// Over the time in which the gate was open and backlog was there.
     pub settled_per_s: f64,
+    /// What the service that settled has in its own ledger, where it was not the book.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rail: Option<RailReport>,
     /// The book counted anew from its transfers; empty where that was not done. Not part of the object.
     #[serde(skip)]
     pub book: Vec<BookLine>,
+}
+
+/// The ledger of the service against the outcomes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct RailReport {
+    /// Times that money moved.
+    pub effects: u64,
+    /// Submissions that it was sent.
+    pub submissions: u64,
+    /// Whether each settled payment has one effect, of its amount and reference, and there is no other.
+    pub agrees: bool,
+    /// Payments for which that is not so, in words; at most 20.
+    pub differences: Vec<String>,
 }
 
 /// Where events are that have no end yet.
@@ -238,7 +254,10 @@ fn verdict(out: &mut String, report: &Report) -> fmt::Result {
         "NOT everything published is accounted for, or some money differs",
     );
     writeln!(out, "  {:<10} {ends}", "events")?;
-    writeln!(out, "  {:<10} {}", "book", book(&report.book))?;
+    match &report.rail {
+        Some(told) => rail(out, told)?,
+        None => writeln!(out, "  {:<10} {}", "book", book(&report.book))?,
+    }
     let BreakerReport { opened, probes, pulls_while_open } = report.breaker;
     let breaker = match opened {
         0 => "never opened".to_owned(),
@@ -252,6 +271,13 @@ fn verdict(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(out, "  {:<10} {breaker}", "breaker")?;
     let rate = grouped(format!("{:.0}", report.settled_per_s));
     writeln!(out, "  {:<10} {rate} settled a second, {:.1} s in all", "speed", report.elapsed_s)
+}
+
+fn rail(out: &mut String, rail: &RailReport) -> fmt::Result {
+    let end = if rail.agrees { "one for each settled payment" } else { "they DIFFER from the settled payments" };
+    let (effects, sent) = (counted(rail.effects, "effect"), counted(rail.submissions, "submission"));
+    writeln!(out, "  {:<10} {effects} of {sent} in its ledger: {end}", "rail")?;
+    rail.differences.iter().try_for_each(|line| writeln!(out, "  {:<10} {line}", ""))
 }
 
 fn book(lines: &[BookLine]) -> String {

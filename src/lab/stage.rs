@@ -1,7 +1,9 @@
 //! Everything demo and bench stand on: a server, streams, a store, a configuration.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
@@ -9,6 +11,9 @@ use tokio::process::{Child, Command};
 use crate::broker::{Broker, Nats};
 use crate::cli::{Exit, Failure, connect_as, sqlite_settings};
 use crate::config::{Config, Sources};
+use crate::lab::rail::ScriptedRail;
+use crate::lab::rail::ledger::Ledger;
+use crate::lab::rail::script::Script;
 use crate::lab::servers::{NatsOptions, NatsServer, ServerError};
 use crate::operate::provision::{Options, apply, plan};
 use crate::operate::publish::PublishOptions;
@@ -25,11 +30,28 @@ pub(super) struct Stage {
     pub(super) config: Config,
     /// A connection beside the worker's.
     pub(super) publisher: Broker<Nats>,
+    /// The service that settles, where it is not the book.
+    pub(super) bank: Option<Arc<ScriptedRail>>,
     version: String,
 }
 
 /// A folder that goes away with its owner.
-struct Folder(PathBuf);
+pub(super) struct Folder(PathBuf);
+
+impl Folder {
+    /// A new one for temporary files.
+    pub(super) fn new(what: &str) -> Result<Self, Failure> {
+        let name = format!("acquit-{what}-{}-{:08x}", std::process::id(), rand::random::<u32>());
+        let dir = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&dir)
+            .map_err(|e| Failure::new(Exit::Unavailable, format!("{}: {e}", dir.display())))?;
+        Ok(Self(dir))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
 
 impl Drop for Folder {
     fn drop(&mut self) {
@@ -51,13 +73,28 @@ impl Stage {
         port: u16,
         ack_wait: Option<Duration>,
     ) -> Result<Self, Failure> {
-        let name = format!("acquit-{what}-{}-{:08x}", std::process::id(), rand::random::<u32>());
-        let dir = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&dir)
-            .map_err(|e| Failure::new(Exit::Unavailable, format!("{}: {e}", dir.display())))?;
-        let dir = Folder(dir);
+        Self::build(Folder::new(what)?, what, in_flight, port, ack_wait, None).await
+    }
+
+    /// The same where payments are settled by a stand-in service over HTTP, which behaves by `script`.
+    pub(super) async fn over_rail(what: &str, in_flight: u16, script: Script) -> Result<Self, Failure> {
+        let dir = Folder::new(what)?;
+        let failed = |e: &dyn std::fmt::Display| Failure::new(Exit::Unavailable, format!("the stand-in service: {e}"));
+        let ledger = Ledger::open(&dir.0.join("rail.db")).map_err(|e| failed(&e))?;
+        let bank = ScriptedRail::start((Ipv4Addr::LOCALHOST, 0).into(), script, ledger).map_err(|e| failed(&e))?;
+        Self::build(dir, what, in_flight, 0, None, Some(Arc::new(bank))).await
+    }
+
+    async fn build(
+        dir: Folder,
+        what: &str,
+        in_flight: u16,
+        port: u16,
+        ack_wait: Option<Duration>,
+        bank: Option<Arc<ScriptedRail>>,
+    ) -> Result<Self, Failure> {
         let server = NatsServer::start(NatsOptions::new(dir.0.join("nats"))).await?;
-        let config = config(&dir.0, &server.url(), in_flight, port)?;
+        let config = config(&dir.0, &server.url(), in_flight, port, bank.as_ref().map(|bank| bank.address()))?;
         let publisher = connect_as(&config, what).await?;
         let store_id = Sqlite::open(sqlite_settings(&config, &dir.0.join(STORE), true))?.store_id();
         let ack_wait_ns = ack_wait.and_then(|wait| u64::try_from(wait.as_nanos()).ok());
@@ -65,7 +102,7 @@ impl Stage {
         let plan = plan(&publisher, &config.lanes, store_id, &options).await?;
         apply(&publisher, &plan).await.map_err(|(what, e)| Failure::new(Exit::Unavailable, format!("{what}: {e}")))?;
         let version = publisher.server_version();
-        Ok(Self { dir, server, config, publisher, version })
+        Ok(Self { dir, server, config, publisher, bank, version })
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -120,17 +157,29 @@ impl Stage {
     pub(super) async fn strike(mut self) {
         // Killed when it is dropped, should it not end in time.
         drop(self.server.stop().await);
+        if let Some(bank) = self.bank.and_then(Arc::into_inner) {
+            bank.stop().await;
+        }
     }
 }
 
 /// The demo's own settings: nothing of the environment's, accounts that may be overdrawn, a breaker whose open time
 /// fits an outage of seconds.
-fn config(dir: &Path, url: &str, in_flight: u16, port: u16) -> Result<Config, Failure> {
+fn config(dir: &Path, url: &str, in_flight: u16, port: u16, bank: Option<SocketAddr>) -> Result<Config, Failure> {
     let file = dir.join("acquit.toml");
+    let (route, rail) = bank.map_or_else(Default::default, |bank| {
+        let rail = format!(
+            "[[rail]]\nname = \"bank\"\nurl = \"http://{bank}/payments\"\ninquiry_url = \
+             \"http://{bank}/payments/{{key}}\"\ndeadline = \"5s\"\nconnect_timeout = \"500ms\"\nlongest_execution = \"2s\"\nconnections = {in_flight}\n\
+             reference = \"/reference\"\nreason = \"/reason/code\"\nnot_found = [\"NOT_FOUND\"]\n\
+             not_processed = [\"503\"]\n"
+        );
+        ("route = \"bank\"\n", rail)
+    });
     let text = format!(
         "[broker]\nservers = [\"{url}\"]\n[store]\npath = \"{}\"\n[book]\noverdraft = \"allow\"\n[ops]\nlisten = \
-         \"127.0.0.1:{port}\"\n[[lane]]\nname = \"payments\"\nslots = {in_flight}\n[lane.breaker]\n\
-         wait_duration_in_open_state = \"500ms\"\nexponential_max_wait_duration_in_open_state = \"2s\"\n",
+         \"127.0.0.1:{port}\"\n[[lane]]\nname = \"payments\"\nslots = {in_flight}\n{route}[lane.breaker]\n\
+         wait_duration_in_open_state = \"500ms\"\nexponential_max_wait_duration_in_open_state = \"2s\"\n{rail}",
         dir.join(STORE).display()
     );
     std::fs::write(&file, text).map_err(|e| Failure::new(Exit::Unavailable, format!("{}: {e}", file.display())))?;

@@ -274,7 +274,7 @@ pub struct StartRow {
 }
 
 /// What is to be written, all or nothing.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Changes {
     /// Payments not there yet.
     pub new_payments: Vec<PaymentRow>,

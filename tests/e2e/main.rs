@@ -9,6 +9,7 @@
 mod brokers;
 mod chaos;
 mod cluster;
+mod conformance;
 mod content;
 mod control;
 mod dates;

@@ -116,3 +116,19 @@ async fn the_demo_accounts_for_everything_through_an_outage() {
     assert!(report["breaker"]["opened"].as_u64().unwrap() >= 1, "{report:#}");
     assert_eq!(report["breaker"]["pulls_while_open"], 0, "{report:#}");
 }
+
+#[tokio::test]
+async fn the_demo_over_http_agrees_with_the_ledger_of_its_service() {
+    let output = tokio::process::Command::new(program())
+        .args(["demo", "--rail", "http", "--payments", "600", "--outage", "1", "--in-flight", "64", "--json"])
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let (settled, rail) = (&report["settled"], &report["rail"]);
+    assert_eq!((&report["conserved"], &rail["agrees"]), (&true.into(), &true.into()), "{report:#}");
+    assert_eq!(rail["effects"], *settled, "{report:#}");
+    assert!(rail["submissions"].as_u64() > settled.as_u64(), "faults had payments sent again: {report:#}");
+    assert!(report["breaker"]["opened"].as_u64().unwrap() >= 1, "{report:#}");
+}

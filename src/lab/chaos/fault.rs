@@ -95,7 +95,7 @@ impl Fault {
                 stage.server.thaw()?;
             }
             Self::LockStore { away } => {
-                let outage = bounded("the store's lock", Outage::begin(stage.store_path())).await??;
+                let outage = bounded("the store's lock", Outage::of_store(stage.store_path())).await??;
                 sleep(away).await;
                 outage.end().await;
             }

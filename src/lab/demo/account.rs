@@ -48,6 +48,7 @@ pub(super) async fn report(stage: &Stage, published: &Published, lane: Option<&L
         }),
         elapsed_s: 0.0,
         settled_per_s: 0.0,
+        rail: None,
         book: reader.book_check()?,
     })
 }

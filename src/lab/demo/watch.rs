@@ -1,6 +1,7 @@
 //! Looks at the worker ten times a second: shows it, starts and ends the outage, sees when everything is done.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
@@ -9,6 +10,7 @@ use tokio::task::JoinHandle;
 use crate::cli::{Exit, Failure};
 use crate::domain::{Currency, Money};
 use crate::lab::outage::Outage;
+use crate::lab::rail::ScriptedRail;
 use crate::lab::view::{Frame, View};
 use crate::operate::publish::Published;
 use crate::worker::{LaneStatus, StatusHandle};
@@ -21,6 +23,7 @@ const RATE_OVER: Duration = Duration::from_secs(1);
 pub(super) struct Watcher {
     status: StatusHandle,
     store: PathBuf,
+    bank: Option<Arc<ScriptedRail>>,
     total: u64,
     slots: u64,
     began: Instant,
@@ -38,6 +41,7 @@ impl Watcher {
         Self {
             status,
             store,
+            bank: None,
             total,
             slots,
             began: Instant::now(),
@@ -48,6 +52,11 @@ impl Watcher {
             money: Vec::new(),
             money_at: None,
         }
+    }
+
+    /// The service that settles in place of the book, if any.
+    pub(super) fn settled_by(&mut self, bank: Option<Arc<ScriptedRail>>) {
+        self.bank = bank;
     }
 
     /// Follows the run until everything published has ended, or nothing has happened for `patience`.
@@ -78,7 +87,11 @@ impl Watcher {
             }
             if !was_down && done.saturating_mul(5) >= self.total.saturating_mul(2) {
                 was_down = true;
-                down = Some((Outage::begin(self.store.clone()).await?, Instant::now()));
+                let begun = match &self.bank {
+                    Some(bank) => Outage::of_service(bank)?,
+                    None => Outage::of_store(self.store.clone()).await?,
+                };
+                down = Some((begun, Instant::now()));
             }
             if let Some((outage_now, since)) = down.take() {
                 if since.elapsed() >= outage {
@@ -126,7 +139,7 @@ impl Watcher {
         if self.money_at.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
             self.money_at = Some(now);
             // Only shown: a store that is locked just now is read the next time.
-            if let Ok(money) = money(&self.store) {
+            if let Ok(money) = money(&self.store, self.bank.is_some()) {
                 self.money = money;
             }
         }
@@ -169,12 +182,15 @@ fn per_second(count: u64, over: Duration) -> f64 {
     if over.is_zero() { 0.0 } else { count as f64 / over.as_secs_f64() }
 }
 
-/// What the book has moved so far, in the four currencies with the most payments.
-fn money(store: &std::path::Path) -> rusqlite::Result<Vec<(String, String)>> {
+/// What has moved so far, in the book or over the rail, in the four currencies with the most payments.
+fn money(store: &std::path::Path, over_rail: bool) -> rusqlite::Result<Vec<(String, String)>> {
     let connection = Connection::open_with_flags(store, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let mut sums = connection.prepare(
-        "SELECT currency, sum(CAST(debits_posted AS REAL)), count(*) FROM accounts GROUP BY 1 ORDER BY 3 DESC LIMIT 4",
-    )?;
+    let mut sums = connection.prepare(if over_rail {
+        "SELECT currency, sum(CAST(minor AS REAL)), count(*) FROM payments WHERE state = 'settled' \
+         GROUP BY 1 ORDER BY 3 DESC LIMIT 4"
+    } else {
+        "SELECT currency, sum(CAST(debits_posted AS REAL)), count(*) FROM accounts GROUP BY 1 ORDER BY 3 DESC LIMIT 4"
+    })?;
     let rows = sums.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, f64>(1)?)))?;
     let mut shown = Vec::new();
     for row in rows {

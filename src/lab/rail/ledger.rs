@@ -5,10 +5,13 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+
+use crate::domain::{Currency, Decimal, Money, RailKey};
+use crate::lab::conformance::{self, Effect};
 
 /// The ledger's file. Everything goes through one connection.
 pub struct Ledger(Mutex<Connection>);
@@ -31,6 +34,19 @@ pub(super) struct Standing {
     pub(super) reference: String,
     pub(super) code: Option<String>,
     pub(super) stored_status: Option<u16>,
+}
+
+/// Money that moved once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paid {
+    /// What it is known by.
+    pub key: String,
+    /// The payment that the order named.
+    pub payment_id: String,
+    /// How much, where the order said it in a currency that there is.
+    pub amount: Option<Money>,
+    /// The reference of the reply.
+    pub reference: String,
 }
 
 /// The ledger in numbers.
@@ -79,6 +95,40 @@ impl Ledger {
         connection.pragma_update(None, "synchronous", "full")?;
         connection.execute_batch(SCHEMA)?;
         Ok(Self(Mutex::new(connection)))
+    }
+
+    /// Opens a ledger that is there, beside the service that writes it.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn beside(path: &Path) -> rusqlite::Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(Duration::from_secs(5))?;
+        Ok(Self(Mutex::new(connection)))
+    }
+
+    /// Every effect under a key; under all keys without one.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn effects(&self, key: Option<&str>) -> rusqlite::Result<Vec<Paid>> {
+        let connection = self.lock();
+        let mut effects = connection.prepare_cached(
+            "SELECT key, coalesce(payment_id, ''), currency, value, \
+             (SELECT min(number) FROM effects first WHERE first.key = effects.key) \
+             FROM effects WHERE ?1 IS NULL OR key = ?1 ORDER BY number",
+        )?;
+        let rows = effects.query_map([key], |row| {
+            let (currency, value): (Option<String>, Option<String>) = (row.get(2)?, row.get(3)?);
+            let amount = currency.zip(value).and_then(|(currency, value)| {
+                let currency = Currency::parse(&currency)?;
+                Money::new(Decimal::parse(&value)?.at_scale(currency.exponent())?, currency)
+            });
+            let (key, payment_id) = (row.get(0)?, row.get(1)?);
+            Ok(Paid { key, payment_id, amount, reference: reference(row.get(4)?) })
+        })?;
+        rows.collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
@@ -216,13 +266,25 @@ fn settle_due(tx: &Transaction<'_>, now: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// As replies name the first effect of a key.
+fn reference(number: i64) -> String {
+    format!("rail-{number:09}")
+}
+
 fn standing(tx: &Transaction<'_>, key: &str) -> rusqlite::Result<Option<Standing>> {
     let sql =
         "SELECT state, code, stored_status, (SELECT min(number) FROM effects WHERE key = ?1) FROM keys WHERE key = ?1";
     tx.query_row(sql, [key], |row| {
         let number: Option<i64> = row.get(3)?;
-        let reference = number.map_or_else(String::new, |number| format!("rail-{number:09}"));
+        let reference = number.map_or_else(String::new, reference);
         Ok(Standing { state: row.get(0)?, reference, code: row.get(1)?, stored_status: row.get(2)? })
     })
     .optional()
+}
+
+impl conformance::Ledger for Ledger {
+    async fn effects(&self, key: &RailKey) -> Result<Vec<Effect>, String> {
+        let effects = self.effects(Some(key.as_str())).map_err(|error| error.to_string())?;
+        Ok(effects.into_iter().map(|paid| Effect { amount: paid.amount }).collect())
+    }
 }

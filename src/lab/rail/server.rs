@@ -14,7 +14,7 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpResponseBuilder, HttpServer,
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::ledger::{Ledger, Standing, Sums, Taken};
+use super::ledger::{Ledger, Paid, Standing, Sums, Taken};
 use super::script::{Behaviour, Kind, Script};
 
 /// A hang ends by itself some day.
@@ -78,10 +78,20 @@ impl ScriptedRail {
         self.address
     }
 
-    /// Behaves by another script from now on, whose times begin now.
-    pub fn play(&self, script: Script) {
-        *self.shared.script.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(script);
+    /// Behaves by another script from now on, whose times begin now. Gives the one before.
+    pub fn play(&self, script: Script) -> Script {
+        let mut now = self.shared.script.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *now, Arc::new(script));
         *self.shared.began.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        Arc::unwrap_or_clone(before)
+    }
+
+    /// Every effect there is.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn effects(&self) -> rusqlite::Result<Vec<Paid>> {
+        self.shared.ledger.effects(None)
     }
 
     /// POSTs that have come in this process, by key.

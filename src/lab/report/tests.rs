@@ -47,6 +47,7 @@ fn sample() -> Report {
         breaker: BreakerReport { opened: 1, probes: 6, pulls_while_open: 0 },
         elapsed_s: 9.25,
         settled_per_s: 15_432.4,
+        rail: None,
         book: vec![line("EUR", 900), line("JPY", 100)],
     }
 }
@@ -129,4 +130,17 @@ fn digits_are_grouped_by_three_before_the_point_only() {
     {
         assert_eq!(grouped(number), text);
     }
+}
+
+#[test]
+fn a_rail_has_a_line_of_its_own_in_place_of_the_book() {
+    let told = RailReport { effects: 1_200, submissions: 1_261, agrees: true, differences: Vec::new() };
+    let good = report(&Report { rail: Some(told.clone()), ..Report::default() });
+    assert!(
+        good.contains("rail       1,200 effects of 1,261 submissions in its ledger: one for each settled payment\n")
+    );
+    assert!(!good.contains("book"));
+    let differences = vec!["payment A (key k) was paid 2 times".to_owned()];
+    let bad = report(&Report { rail: Some(RailReport { agrees: false, differences, ..told }), ..Report::default() });
+    assert!(bad.contains("they DIFFER from the settled payments\n             payment A (key k) was paid 2 times\n"));
 }

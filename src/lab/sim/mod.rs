@@ -10,6 +10,7 @@ mod check;
 mod consumer;
 mod db;
 mod history;
+mod live;
 mod net;
 mod plan;
 mod rail;
@@ -22,8 +23,10 @@ mod world;
 use std::fmt;
 use std::sync::Arc;
 
+pub(in crate::lab) use live::{Crash, Live, LiveTerms, Process, Shared};
 pub use plan::Lie;
 use plan::Plan;
+pub(in crate::lab) use world::Life;
 use world::World;
 
 /// Lines of a trace that are printed.

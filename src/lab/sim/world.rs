@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::plan::Plan;
+use crate::broker::Teller;
 use crate::lab::load::random::Random;
 use crate::worker::Source;
 
@@ -60,6 +61,7 @@ pub(super) struct Breach {
 /// One history's world.
 pub(super) struct World {
     pub(super) plan: Plan,
+    epoch: Timestamp,
     zero: Instant,
     dice: Mutex<Random>,
     chance: Mutex<Random>,
@@ -72,9 +74,15 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(plan: Plan, keep: bool) -> Arc<Self> {
+        Self::since(Timestamp::from_millisecond(EPOCH_MS).unwrap_or_default(), plan, keep)
+    }
+
+    /// A world whose clock shows `epoch` now.
+    pub(super) fn since(epoch: Timestamp, plan: Plan, keep: bool) -> Arc<Self> {
         let (seed, kept) = (plan.seed, keep.then(Vec::new));
         Arc::new(Self {
             plan,
+            epoch,
             zero: Instant::now(),
             dice: Mutex::new(Random::new(seed ^ 0x0d1c_e5ee_d000_0001)),
             chance: Mutex::new(Random::new(seed ^ 0xc4a2_ce00_0000_0002)),
@@ -92,9 +100,8 @@ impl World {
 
     /// The wall clock.
     pub(super) fn now(&self) -> Timestamp {
-        let epoch = Timestamp::from_millisecond(EPOCH_MS).unwrap_or_default();
         let since = SignedDuration::try_from(self.elapsed()).unwrap_or_default();
-        epoch.saturating_add(since).unwrap_or(epoch)
+        self.epoch.saturating_add(since).unwrap_or(self.epoch)
     }
 
     /// A number below `bound`.
@@ -194,11 +201,13 @@ impl Source for World {
 }
 
 /// One incarnation of a worker's process. Each of its effects passes here, so that it can end between any two.
-pub(super) struct Life {
+pub(in crate::lab) struct Life {
     /// As the journal names it, and the owner of its claims.
     pub(super) name: String,
     dead: AtomicBool,
     left: AtomicI64,
+    /// While true it is stopped, as by SIGSTOP.
+    frozen: Teller<bool>,
     /// Woken when its last effect was used up.
     pub(super) ended: Notify,
 }
@@ -206,10 +215,11 @@ pub(super) struct Life {
 impl Life {
     /// A life of so many effects.
     pub(super) fn new(name: String, effects: i64) -> Arc<Self> {
-        Arc::new(Self { name, dead: AtomicBool::new(false), left: AtomicI64::new(effects), ended: Notify::new() })
+        let (dead, left) = (AtomicBool::new(false), AtomicI64::new(effects));
+        Arc::new(Self { name, dead, left, frozen: Teller::new(false), ended: Notify::new() })
     }
 
-    pub(super) fn is_dead(&self) -> bool {
+    pub(in crate::lab) fn is_dead(&self) -> bool {
         self.dead.load(Ordering::Acquire)
     }
 
@@ -219,13 +229,32 @@ impl Life {
     }
 
     /// Passed before and after each effect; for ever pending for the dead.
-    pub(super) async fn pass(&self) {
+    pub(in crate::lab) async fn pass(&self) {
         if self.left.fetch_sub(1, Ordering::AcqRel) == 0 {
             self.end();
             self.ended.notify_one();
         }
+        if *self.frozen.borrow() {
+            self.frozen.subscribe().wait_for(|frozen| !*frozen).await;
+        }
         if self.is_dead() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Ends here and now: whoever calls it never goes on.
+    pub(in crate::lab) async fn die(&self) {
+        self.end();
+        self.ended.notify_one();
+        std::future::pending::<()>().await;
+    }
+
+    /// Stops where it passes next, or goes on.
+    pub(in crate::lab) fn freeze(&self, frozen: bool) {
+        self.frozen.send_modify(|now| *now = frozen);
+    }
+
+    pub(in crate::lab) fn is_frozen(&self) -> bool {
+        *self.frozen.borrow()
     }
 }
