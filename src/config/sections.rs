@@ -162,10 +162,6 @@ pub(super) fn store(table: &Table, problems: &mut Vec<Problem>) -> StoreSettings
         problems.push(table.problem("keep", "must be 0s or at least 24h", remedy));
     }
     let place = place(table, problems);
-    if keep.is_some() && matches!(place, Place::Postgres { .. }) {
-        let rule = "must not be given with url: in PostgreSQL records are kept for ever";
-        problems.push(table.problem("keep", rule, "take out store.keep"));
-    }
     StoreSettings {
         place,
         wal_limit: table.whole("wal_limit"),

@@ -188,6 +188,8 @@ fn a_database_is_named_without_its_password_and_not_beside_a_file() {
     assert_eq!((settings.schema.as_str(), settings.allow_plaintext), ("fleet", false));
     assert_eq!((settings.statement_timeout.as_secs(), marker.as_path()), (5, Path::new("acquit.suspect")));
     assert!(!format!("{:?}", config.store).contains("db.example"));
+    let kept = load("[store]\nurl = \"postgres://u@db.example/d\"\nkeep = \"9600h\"\n", &[], &[]).unwrap();
+    assert_eq!(kept.store.keep.unwrap().as_secs(), 9_600 * 3_600);
     let told = refused(
         "[store]\npath = \"a.db\"\nurl = \"postgres://u:canary@db/d\"\nschema = \"pg_x\"\nstatement_timeout = \"1h\"\n",
     );

@@ -9,6 +9,7 @@ mod connect;
 mod durability;
 mod load;
 mod migrate;
+mod prune;
 mod save;
 mod sql;
 
@@ -20,7 +21,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::rows::{Changes, Rows, Wanted};
-use super::{Backend, StoreLost, Trouble};
+use super::{Backend, Pruned, StoreLost, Trouble};
 use crate::domain::{StoreId, StreamName};
 use connect::Session;
 
@@ -83,6 +84,8 @@ struct Memory {
     streams: HashMap<(StreamName, i64), i64>,
     payments: Block,
     accounts: Block,
+    /// This process's round of pruning, while its session holds the lock for it.
+    round: Option<prune::Round>,
 }
 
 /// Free row numbers of this process.
@@ -123,6 +126,15 @@ impl Postgres {
     #[must_use]
     pub fn store_id(&self) -> StoreId {
         self.store_id
+    }
+
+    /// A page of what ended before a moment that a test names.
+    #[cfg(test)]
+    #[cfg(feature = "lab")]
+    pub(super) async fn prune_before(&mut self, before: jiff::Timestamp, most: u32) -> Result<Pruned, Trouble> {
+        self.session().await?;
+        let Some(session) = &self.session else { return Err(Trouble::Lost(StoreLost::Closed)) };
+        prune::page(session, &mut self.memory, before, most).await.map_err(connect::Fault::trouble)
     }
 
     async fn session(&mut self) -> Result<(), Trouble> {
@@ -222,5 +234,13 @@ impl Backend for Postgres {
         self.forget();
         self.not_before = None;
         self.session().await
+    }
+
+    async fn prune(&mut self, keep: Duration, most: u32) -> Result<Pruned, Trouble> {
+        self.session().await?;
+        let patience = self.patience();
+        let Some(session) = &self.session else { return Err(Trouble::Lost(StoreLost::Closed)) };
+        let end = timeout(patience, prune::prune(session, &mut self.memory, keep, most)).await;
+        self.settle(end).await
     }
 }

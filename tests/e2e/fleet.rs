@@ -7,7 +7,7 @@ use acquit::lab::servers::{PostgresOptions, PostgresServer};
 use rand::Rng;
 use tokio_postgres::NoTls;
 
-use crate::load::Load;
+use crate::load::{Expected, Load};
 use crate::process::{Worker, wait_until};
 use crate::site::{Role, Setup, Site};
 
@@ -58,16 +58,7 @@ async fn killed(workers: usize, events: u64, rounds: u32) {
     }
     let open = number(&database, ENDED).await;
     assert!(open < i64::try_from(load.expected.published).unwrap(), "the load was done before the last kill");
-    site.drained(&fleet[0]).await;
-    for worker in fleet {
-        worker.stop().await;
-    }
-    site.balances(load.expected).await;
-    let settled = i64::try_from(load.expected.settled).unwrap();
-    assert_eq!(number(&database, "SELECT count(*) FROM acquit.transfers").await, settled);
-    let paid = "SELECT count(DISTINCT p.payment_id) FROM acquit.transfers t JOIN acquit.payments p ON p.id = t.payment \
-                AND p.state = 'settled' AND p.minor = t.minor AND p.currency = t.currency";
-    assert_eq!(number(&database, paid).await, settled);
+    settled_once(&site, &database, fleet, load.expected).await;
     let said = site.acquit(Role::Operator, &["check"]).await;
     assert!(said.out.contains("stream PAYMENTS") && !said.out.contains("PROBLEM"), "{said:?}");
 }
@@ -82,8 +73,84 @@ async fn shuts(worker: &Worker) -> u64 {
     lane.breaker_opened
 }
 
+/// Kills among the workers only: there are many of them, and each comes back. Some of every part of the load is in their
+/// hands when one of them dies.
+#[tokio::test]
+async fn eight_workers_on_one_consumer_killed_at_random_lose_and_double_nothing() {
+    const PARTS: u64 = 12;
+    let database = PostgresServer::start(PostgresOptions::default()).await.unwrap();
+    let site = Site::new(Setup { slots: 16, database: Some(database.url()), ..Setup::default() }).await;
+    let mut fleet = Vec::new();
+    for _ in 0..8 {
+        fleet.push(site.worker().await);
+    }
+    let mut expected = Expected::default();
+    for part in 1..=PARTS {
+        let load = Load::mixed(100 + part, 200, 20);
+        let (before, _) = (number(&database, ENDED).await, site.publish(&load).await);
+        expected += load.expected;
+        wait_until("the fleet gets on", Duration::from_secs(60), async || number(&database, ENDED).await > before)
+            .await;
+        let victim = rand::rng().random_range(0..fleet.len());
+        fleet.swap_remove(victim).kill().await;
+        // Two are away at a time, so that what a dead one held goes to living ones.
+        if part % 2 == 0 {
+            fleet.push(site.worker().await);
+            fleet.push(site.worker().await);
+        }
+    }
+    settled_once(&site, &database, fleet, expected).await;
+}
+
+/// A commit waits for a standby that never comes: it is on the disk, and nobody has been told. Then the database dies.
+#[tokio::test]
+async fn a_database_killed_while_commits_wait_for_their_answer_is_read_back() {
+    let mut database = PostgresServer::start(PostgresOptions::default()).await.unwrap();
+    let site = Site::new(Setup { slots: 32, database: Some(database.url()), ..Setup::default() }).await;
+    let load = Load::mixed(43, 2_000, 20);
+    site.publish(&load).await;
+    let fleet = vec![site.worker().await, site.worker().await];
+    for kill in 1..=4 {
+        wait_until("the fleet gets on", Duration::from_secs(60), async || number(&database, ENDED).await >= 200 * kill)
+            .await;
+        tell(&database, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await;
+        tell(&database, "SELECT pg_reload_conf()").await;
+        wait_until("a commit waits", Duration::from_secs(20), async || number(&database, WAITING).await > 0).await;
+        // What is not answered is not to be seen, but it is written: it stands when the database is back.
+        let before = number(&database, ENDED).await;
+        tell(&database, "ALTER SYSTEM RESET synchronous_standby_names").await;
+        database.kill9().unwrap();
+        database.restart().await.unwrap();
+        assert!(number(&database, ENDED).await > before, "the commit was not written");
+    }
+    settled_once(&site, &database, fleet, load.expected).await;
+}
+
+const WAITING: &str =
+    "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = 'acquit'";
+
+/// To the end of the load; then each payment has moved its money once.
+async fn settled_once(site: &Site, database: &PostgresServer, fleet: Vec<Worker>, expected: Expected) {
+    site.drained(&fleet[0]).await;
+    for worker in fleet {
+        worker.stop().await;
+    }
+    site.balances(expected).await;
+    let settled = i64::try_from(expected.settled).unwrap();
+    assert_eq!(number(database, "SELECT count(*) FROM acquit.transfers").await, settled);
+    let paid = "SELECT count(DISTINCT p.payment_id) FROM acquit.transfers t JOIN acquit.payments p ON p.id = t.payment \
+                AND p.state = 'settled' AND p.minor = t.minor AND p.currency = t.currency";
+    assert_eq!(number(database, paid).await, settled);
+}
+
 const ENDED: &str = "SELECT (SELECT count(*) FROM acquit.payments WHERE finished_at IS NOT NULL) \
                      + (SELECT count(*) FROM acquit.events)";
+
+async fn tell(database: &PostgresServer, sql: &str) {
+    let (client, connection) = tokio_postgres::connect(&database.url(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute(sql).await.unwrap();
+}
 
 async fn number(database: &PostgresServer, sql: &str) -> i64 {
     let (client, connection) = tokio_postgres::connect(&database.url(), NoTls).await.unwrap();

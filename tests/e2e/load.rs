@@ -19,6 +19,17 @@ pub(crate) struct Expected {
     pub(crate) swallowed: u64,
 }
 
+impl std::ops::AddAssign for Expected {
+    fn add_assign(&mut self, more: Self) {
+        self.published += more.published;
+        self.settled += more.settled;
+        self.rejected += more.rejected;
+        self.dead_lettered += more.dead_lettered;
+        self.duplicates += more.duplicates;
+        self.swallowed += more.swallowed;
+    }
+}
+
 /// Bodies in their order, and what must come of them together.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Load {

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use acquit::lab::servers::{PostgresOptions, PostgresServer};
 use bytes::Bytes;
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use tokio_postgres::{Client, NoTls};
 
 use crate::load::Load;
 use crate::process::{Worker, wait_until};
@@ -19,8 +21,52 @@ async fn worker(site: &Site) -> Worker {
     Worker::start(command).await
 }
 
+/// The store's tables, past every guard of ours.
+struct Records<'a> {
+    site: &'a Site,
+    database: Option<PostgresServer>,
+}
+
+impl Records<'_> {
+    async fn client(database: &PostgresServer) -> Client {
+        let (client, connection) = tokio_postgres::connect(&database.url(), NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.batch_execute("SET search_path = acquit").await.unwrap();
+        client
+    }
+
+    /// Two years go by.
+    async fn age(&self) {
+        match &self.database {
+            Some(database) => {
+                let sql = "UPDATE events SET at = at - interval '730 days'; \
+                           UPDATE payments SET finished_at = finished_at - interval '730 days'";
+                Self::client(database).await.batch_execute(sql).await.unwrap();
+            }
+            None => {
+                let sql = "UPDATE events SET at = at - 63072000000;
+                           UPDATE payments SET finished_at = finished_at - 63072000000;";
+                Connection::open(self.site.store()).unwrap().execute_batch(sql).unwrap();
+            }
+        }
+    }
+
+    async fn count(&self, table: &str) -> u64 {
+        let sql = format!("SELECT count(*) FROM {table}");
+        let rows: i64 = match &self.database {
+            Some(database) => Self::client(database).await.query_one(&sql, &[]).await.unwrap().get(0),
+            None => {
+                let store = Connection::open(self.site.store()).unwrap();
+                store.busy_timeout(Duration::from_secs(5)).unwrap();
+                store.query_row(&sql, [], |row| row.get(0)).unwrap()
+            }
+        };
+        u64::try_from(rows).unwrap()
+    }
+}
+
 /// Lets all that was published age out of its stream, and two years go by for the store.
-async fn grow_old(site: &Site) {
+async fn grow_old(site: &Site, records: &Records<'_>) {
     for stream in STREAMS {
         let was = site.broker.stream_info(stream).await.unwrap().config;
         site.set(stream, "duplicate_window", json!(100_000_000)).await;
@@ -30,13 +76,7 @@ async fn grow_old(site: &Site) {
             site.set(stream, key, was[key].clone()).await;
         }
     }
-    let store = Connection::open(site.store()).unwrap();
-    store
-        .execute_batch(
-            "UPDATE events SET at = at - 63072000000;
-             UPDATE payments SET finished_at = finished_at - 63072000000;",
-        )
-        .unwrap();
+    records.age().await;
 }
 
 /// Reconciles with a state file that has seen everything.
@@ -56,21 +96,39 @@ fn conflicting(body: &Bytes) -> Bytes {
 #[tokio::test]
 async fn after_pruning_a_repeat_is_a_duplicate_a_conflict_a_conflict_and_reconciliation_is_clean() {
     let site = Site::new(Setup::default()).await;
+    pruned(&site, None).await;
+}
+
+#[tokio::test]
+async fn after_pruning_in_postgresql_a_repeat_is_a_duplicate_a_conflict_a_conflict_and_reconciliation_is_clean() {
+    let database = PostgresServer::start(PostgresOptions::default()).await.unwrap();
+    let site = Site::new(Setup { database: Some(database.url()), ..Setup::default() }).await;
+    pruned(&site, Some(database)).await;
+}
+
+async fn pruned(site: &Site, database: Option<PostgresServer>) {
+    // There the last ended event of a stream stays, where no payment ended behind it.
+    let last = u64::from(database.is_some());
+    let records = Records { site, database };
     let (plain, mixed) = (Load::plain(31, 20), Load::mixed(32, 300, 40));
     let first = site.worker().await;
     site.publish(&plain).await;
     site.publish(&mixed).await;
     site.drained(&first).await;
     first.stop().await;
-    assert_eq!(reconciled(&site).await.events.settled, 20 + mixed.expected.settled);
-    let ended: u64 = count(&site, "events");
+    assert_eq!(reconciled(site).await.events.settled, 20 + mixed.expected.settled);
+    let ended = records.count("events").await;
     assert!(ended > 50, "{ended}");
 
-    grow_old(&site).await;
-    let worker = worker(&site).await;
-    wait_until("all records of events are gone", Duration::from_secs(20), async || count(&site, "events") == 0).await;
+    grow_old(site, &records).await;
+    let worker = worker(site).await;
+    wait_until("all records of events are gone", Duration::from_secs(20), async || {
+        records.count("events").await <= last
+    })
+    .await;
     let (_, metrics) = worker.page("/metrics").await;
-    assert!(metrics.contains(&format!("acquit_store_pruned_rows_total{{table=\"events\"}} {ended}\n")), "{metrics}");
+    let gone = ended - records.count("events").await;
+    assert!(metrics.contains(&format!("acquit_store_pruned_rows_total{{table=\"events\"}} {gone}\n")), "{metrics}");
     for (n, body) in plain.bodies.iter().enumerate() {
         site.publish_as(&format!("again-{n}"), body).await;
         site.publish_as(&format!("other-{n}"), &conflicting(body)).await;
@@ -78,19 +136,12 @@ async fn after_pruning_a_repeat_is_a_duplicate_a_conflict_a_conflict_and_reconci
     site.drained(&worker).await;
     worker.stop().await;
 
-    assert_eq!(count(&site, "payments"), 20 + mixed.expected.settled, "payments stay");
-    for found in [reconciled(&site).await.events, site.reconciled().await] {
+    assert_eq!(records.count("payments").await, 20 + mixed.expected.settled, "payments stay");
+    for found in [reconciled(site).await.events, site.reconciled().await] {
         assert_eq!((found.published, found.duplicates, found.dead_lettered), (40, 20, 20), "{found:?}");
         assert_eq!(found.dead_lettered_by_code["AM05"], 20);
     }
     assert_eq!(site.stored_in("PAYMENT_OUTCOMES").await, 40, "the duplicates' outcomes are told again");
-}
-
-fn count(site: &Site, table: &str) -> u64 {
-    let store = Connection::open(site.store()).unwrap();
-    store.busy_timeout(Duration::from_secs(5)).unwrap();
-    let rows: i64 = store.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap();
-    u64::try_from(rows).unwrap()
 }
 
 #[tokio::test]

@@ -1,22 +1,23 @@
 //! `acquit bench --store postgres`: the store alone on a real PostgreSQL, beside what plain SQL reaches there with
 //! groups of the same size, in the same run.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio_postgres::NoTls;
+use tokio_postgres::{Client, NoTls, Statement};
 
 use crate::cli::{Exit, Failure, Global, print_json};
-use crate::domain::{EventId, LaneName, OrderKey, SchemeName, StreamName};
+use crate::domain::{Account, EventId, LaneName, OrderKey, SchemeName, StreamName};
 use crate::intake::{Contract, Decode, Instants, Judged, Raw, Rules, Scheme};
 use crate::lab::load::{Generator, GeneratorSettings};
 use crate::lab::print;
 use crate::lab::servers::{PostgresOptions, PostgresServer};
 use crate::store::{
-    BookPolicy, GroupDone, Origin, Postgres, PostgresSettings, Route, Store, Unknown, WriterLimits, migrate,
+    AccountKey, BookPolicy, GroupDone, Origin, Postgres, PostgresSettings, Route, Store, Unknown, WriterLimits, migrate,
 };
 
 /// The least part of plain SQL's speed that the store should reach.
@@ -52,6 +53,10 @@ struct Measured {
     ratio: f64,
 }
 
+/// Both get the same payments between the same accounts, all of which are open before, a round each in turn: what else
+/// the machine does then weighs on both.
+const ROUNDS: usize = 8;
+
 pub(super) async fn run(global: &Global, payments: u64, group: u16) -> Result<Exit, Failure> {
     let server = PostgresServer::start(PostgresOptions::default()).await?;
     let settings = |schema: &str| PostgresSettings {
@@ -66,11 +71,24 @@ pub(super) async fn run(global: &Global, payments: u64, group: u16) -> Result<Ex
     let (ours, theirs) = (settings("store"), settings("plain"));
     migrate(&ours, rand::random()).await?;
     migrate(&theirs, rand::random()).await?;
-    print::log("plain SQL");
-    let plain = plain(&server.url(), payments, group).await.map_err(unavailable)?;
-    print::log("the store");
-    let (took, groups) = stored(&ours, payments, group).await?;
-    let (count, seconds) = (number(payments), took.as_secs_f64());
+    let asks = judged(payments)?;
+    let mut plain = Plain::open(&server.url(), &asks).await.map_err(unavailable)?;
+    let mut stored = Stored::open(&ours, group).await?;
+    let round = asks.len().div_ceil(ROUNDS).max(1);
+    let mut asks = asks.into_iter();
+    let mut done = 1;
+    loop {
+        let part: Vec<(Origin, Judged)> = asks.by_ref().take(round).collect();
+        if part.is_empty() {
+            break;
+        }
+        print::log(&format!("round {done} of {ROUNDS}: plain SQL, the store"));
+        done += 1;
+        plain.pay(&part, group).await.map_err(unavailable)?;
+        stored.pay(part).await?;
+    }
+    let (took, groups) = stored.close().await;
+    let (count, seconds, plain) = (number(payments), took.as_secs_f64(), number(payments) / plain.spent.as_secs_f64());
     let each = count / number(groups.len());
     let measured = Measured {
         payments,
@@ -100,62 +118,121 @@ fn unavailable(error: tokio_postgres::Error) -> Failure {
     Failure::new(Exit::Unavailable, format!("the bench's own statements: {error}"))
 }
 
-/// Payments a second of a client that sends one ready statement after the other.
-async fn plain(url: &str, payments: u64, group: u16) -> Result<f64, tokio_postgres::Error> {
-    const ACCOUNTS: i64 = 1_000;
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-    tokio::spawn(connection);
-    let prepare = format!(
-        "SET search_path = plain; INSERT INTO streams (name, created_ms) VALUES ('BENCH', 1); INSERT INTO accounts \
-         SELECT n, 'other::' || n, 'EUR', 0, 0, true, now() FROM generate_series(1, {ACCOUNTS}) AS n"
-    );
-    client.batch_execute(&prepare).await?;
-    let statement = client.prepare(PLAIN).await?;
-    let (mut next, mut spent) = (1_i64, Duration::ZERO);
-    let last = i64::try_from(payments).unwrap_or(i64::MAX);
-    while next <= last {
-        let end = next.saturating_add(group.into()).saturating_sub(1).min(last);
-        let ids: Vec<i64> = (next..=end).collect();
-        let names: Vec<String> = ids.iter().map(|_| uuid::Uuid::new_v4().to_string()).collect();
-        let account = || rand::random_range(1..=ACCOUNTS);
-        let debits: Vec<i64> = ids.iter().map(|_| account()).collect();
-        let credits: Vec<i64> = ids.iter().map(|_| account()).collect();
-        let minor: Vec<i64> = ids.iter().map(|_| rand::random_range(1..=100_000)).collect();
-        let begun = Instant::now();
-        client.execute(&statement, &[&ids, &names, &debits, &credits, &minor]).await?;
-        spent = spent.saturating_add(begun.elapsed());
-        next = end.saturating_add(1);
-    }
-    Ok(number(payments) / spent.as_secs_f64())
+/// What moves: from, to, how much. Only payments that our rules take reach the book.
+fn movement(judged: &Judged) -> Option<(AccountKey, AccountKey, i64)> {
+    let Judged::Valid(valid) = judged else { return None };
+    let (payment, currency) = (valid.payment(), valid.payment().amount.currency());
+    let key = |account: &Account| AccountKey::new(&account.key(), currency);
+    Some((key(&payment.debtor_account), key(&payment.creditor_account), payment.amount.minor()))
 }
 
-/// How long the store took for all of them, and its groups. Reading and judging is done before.
-async fn stored(settings: &PostgresSettings, payments: u64, group: u16) -> Result<(Duration, Vec<GroupDone>), Failure> {
-    let asks = judged(payments)?;
-    let groups: Arc<Mutex<Vec<GroupDone>>> = Arc::default();
-    let seen = {
-        let groups = Arc::clone(&groups);
-        move |done: &GroupDone| groups.lock().unwrap_or_else(PoisonError::into_inner).push(done.clone())
-    };
-    let policy = BookPolicy { unknown: Unknown::Open { overdraft: true }, declared: Default::default() };
-    let limits = WriterLimits { group, claim: Duration::from_secs(60), poison_starts: 5, keep: None };
-    let backend = Postgres::open(settings.clone()).await?;
-    let store = Store::start(backend, policy, limits, "bench", seen)
-        .map_err(|e| Failure::new(Exit::Unavailable, format!("the store's thread cannot be started: {e}")))?;
-    let begun = Instant::now();
-    let lost = stream::iter(asks)
-        .map(|(origin, judged)| store.open(origin, judged, Route::Book))
-        .buffer_unordered(usize::from(group).saturating_mul(2))
-        .filter(|stand| std::future::ready(stand.is_err()))
-        .count()
-        .await;
-    let took = begun.elapsed();
-    store.stop().await;
-    if lost > 0 {
-        return Err(Failure::new(Exit::Unavailable, format!("the store lost {lost} payments")));
+/// A client that sends one ready statement after the other.
+struct Plain {
+    client: Client,
+    statement: Statement,
+    accounts: HashMap<AccountKey, i64>,
+    next: i64,
+    spent: Duration,
+}
+
+impl Plain {
+    /// Opens the accounts in both schemas.
+    async fn open(url: &str, asks: &[(Origin, Judged)]) -> Result<Self, tokio_postgres::Error> {
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+        tokio::spawn(connection);
+        let mut accounts = HashMap::new();
+        for (from, to, _) in asks.iter().filter_map(|(_, judged)| movement(judged)) {
+            for key in [from, to] {
+                let next = i64::try_from(accounts.len()).unwrap_or(i64::MAX).saturating_add(1);
+                accounts.entry(key).or_insert(next);
+            }
+        }
+        let (ids, keys): (Vec<i64>, Vec<&str>) = accounts.iter().map(|(key, id)| (*id, &*key.key)).unzip();
+        let currencies: Vec<&str> = accounts.keys().map(|key| key.currency).collect();
+        for schema in ["store", "plain"] {
+            let open = format!(
+                "INSERT INTO {schema}.accounts SELECT id, key, currency, 0, 0, true, now() \
+                 FROM unnest($1::bigint[], $2::text[], $3::text[]) AS w (id, key, currency) ORDER BY id"
+            );
+            client.execute(&open, &[&ids, &keys, &currencies]).await?;
+            let prepare = format!(
+                "SELECT nextval('{schema}.account_blocks') FROM generate_series(0, {} / 4096); ANALYZE {schema}.accounts",
+                ids.len()
+            );
+            client.batch_execute(&prepare).await?;
+        }
+        client
+            .batch_execute("SET search_path = plain; INSERT INTO streams (name, created_ms) VALUES ('BENCH', 1)")
+            .await?;
+        let statement = client.prepare(PLAIN).await?;
+        Ok(Self { client, statement, accounts, next: 1, spent: Duration::ZERO })
     }
-    let groups = std::mem::take(&mut *groups.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok((took, groups))
+
+    async fn pay(&mut self, part: &[(Origin, Judged)], group: u16) -> Result<(), tokio_postgres::Error> {
+        for group in part.chunks(usize::from(group)) {
+            let (mut names, mut minors) = (Vec::<&str>::new(), Vec::<i64>::new());
+            let (mut debits, mut credits) = (Vec::<i64>::new(), Vec::<i64>::new());
+            for (_, judged) in group {
+                let Some((from, to, minor)) = movement(judged) else { continue };
+                names.push(judged.payment_id().as_str());
+                debits.extend(self.accounts.get(&from));
+                credits.extend(self.accounts.get(&to));
+                minors.push(minor);
+            }
+            let end = self.next.saturating_add(i64::try_from(names.len()).unwrap_or(i64::MAX));
+            let ids: Vec<i64> = (self.next..end).collect();
+            let begun = Instant::now();
+            self.client.execute(&self.statement, &[&ids, &names, &debits, &credits, &minors]).await?;
+            self.spent = self.spent.saturating_add(begun.elapsed());
+            self.next = end;
+        }
+        Ok(())
+    }
+}
+
+/// The store, and how long it took. Reading and judging is done before.
+struct Stored {
+    store: Store,
+    at_once: usize,
+    groups: Arc<Mutex<Vec<GroupDone>>>,
+    spent: Duration,
+}
+
+impl Stored {
+    async fn open(settings: &PostgresSettings, group: u16) -> Result<Self, Failure> {
+        let groups: Arc<Mutex<Vec<GroupDone>>> = Arc::default();
+        let seen = {
+            let groups = Arc::clone(&groups);
+            move |done: &GroupDone| groups.lock().unwrap_or_else(PoisonError::into_inner).push(done.clone())
+        };
+        let policy = BookPolicy { unknown: Unknown::Open { overdraft: true }, declared: Default::default() };
+        let limits = WriterLimits { group, claim: Duration::from_secs(60), poison_starts: 5, keep: None };
+        let backend = Postgres::open(settings.clone()).await?;
+        let store = Store::start(backend, policy, limits, "bench", seen)
+            .map_err(|e| Failure::new(Exit::Unavailable, format!("the store's thread cannot be started: {e}")))?;
+        let at_once = usize::from(group).saturating_mul(2);
+        Ok(Self { store, at_once, groups, spent: Duration::ZERO })
+    }
+
+    async fn pay(&mut self, part: Vec<(Origin, Judged)>) -> Result<(), Failure> {
+        let begun = Instant::now();
+        let lost = stream::iter(part)
+            .map(|(origin, judged)| self.store.open(origin, judged, Route::Book))
+            .buffer_unordered(self.at_once)
+            .filter(|stand| std::future::ready(stand.is_err()))
+            .count()
+            .await;
+        self.spent = self.spent.saturating_add(begun.elapsed());
+        if lost > 0 {
+            return Err(Failure::new(Exit::Unavailable, format!("the store lost {lost} payments")));
+        }
+        Ok(())
+    }
+
+    async fn close(self) -> (Duration, Vec<GroupDone>) {
+        self.store.stop().await;
+        (self.spent, std::mem::take(&mut *self.groups.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
 }
 
 fn judged(payments: u64) -> Result<Vec<(Origin, Judged)>, Failure> {

@@ -59,11 +59,29 @@ impl PostgresServer {
         let folder = user.folder().map_err(ServerError::io("making a folder in", std::env::temp_dir()))?;
         let mut server = Self { programs, options, user, folder, port: 0, running: None };
         server.initialise().await?;
+        server.first().await
+    }
+
+    /// Another server that follows this one: a copy of it, fed over a connection to it, asynchronously as long as
+    /// this one's settings do not say otherwise.
+    pub async fn standby(&self) -> Result<Self, ServerError> {
+        let folder = self.user.folder().map_err(ServerError::io("making a folder in", std::env::temp_dir()))?;
+        let (programs, options, user) = (self.programs.clone(), self.options.clone(), self.user);
+        let standby = Self { programs, options, user, folder, port: 0, running: None };
+        let mut command = standby.command("pg_basebackup");
+        command.arg("--pgdata").arg(standby.data()).args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]);
+        command.arg("--dbname").arg(self.url());
+        standby.made(command, "pg_basebackup").await?;
+        standby.first().await
+    }
+
+    /// Starts it for the first time, on a port that it finds free.
+    async fn first(mut self) -> Result<Self, ServerError> {
         let mut attempt = 1;
         loop {
-            server.port = ports::free()?;
-            match server.begin().await {
-                Ok(()) => return Ok(server),
+            self.port = ports::free()?;
+            match self.begin().await {
+                Ok(()) => return Ok(self),
                 Err(ServerError::Died { log, .. })
                     if attempt < PORT_ATTEMPTS && log.contains("Address already in use") =>
                 {
@@ -163,16 +181,21 @@ impl PostgresServer {
         let mut command = self.command("initdb");
         command.arg("--pgdata").arg(self.data()).args(["--username=acquit", "--auth=trust", "--no-sync"]);
         command.args(["--encoding=UTF8", "--no-locale", "--no-instructions"]);
-        let program = self.programs.join("initdb");
-        let made = tokio::task::spawn_blocking(move || command.output()).await.map_err(io::Error::other);
-        let made = made.and_then(|made| made).map_err(ServerError::io("starting", program))?;
-        if !made.status.success() {
-            let log = String::from_utf8_lossy(&made.stderr).trim().to_owned();
-            return Err(ServerError::Died { server: "initdb", status: made.status, log });
-        }
+        self.made(command, "initdb").await?;
         if let Some(text) = &self.options.access {
             let path = self.data().join("pg_hba.conf");
             self.user.write(&path, text).map_err(ServerError::io("writing", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Runs a program to its end.
+    async fn made(&self, mut command: Command, program: &'static str) -> Result<(), ServerError> {
+        let made = tokio::task::spawn_blocking(move || command.output()).await.map_err(io::Error::other);
+        let made = made.and_then(|made| made).map_err(ServerError::io("starting", self.programs.join(program)))?;
+        if !made.status.success() {
+            let log = String::from_utf8_lossy(&made.stderr).trim().to_owned();
+            return Err(ServerError::Died { server: program, status: made.status, log });
         }
         Ok(())
     }

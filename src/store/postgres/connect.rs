@@ -159,7 +159,7 @@ pub(super) struct Session {
 impl Session {
     pub(super) async fn connect(settings: &PostgresSettings) -> Result<Self, PostgresError> {
         let (client, driver) = dial(settings).await?;
-        let prepared = try_join_all(sql::ALL.iter().map(|sql| client.prepare(sql))).await;
+        let prepared = ready(&client).await;
         match prepared {
             Ok(prepared) => Ok(Self { client, statements: sql::ALL.into_iter().zip(prepared).collect(), driver }),
             Err(error) => {
@@ -192,6 +192,18 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.driver.abort();
     }
+}
+
+/// The statements, each with a plan that neither the tables' statistics nor the sets' sizes change: every one finds its
+/// rows by a key, and a plan made over young tables would read the whole of them for ever after.
+async fn ready(client: &Client) -> Result<Vec<Statement>, tokio_postgres::Error> {
+    client
+        .batch_execute(
+            "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off; \
+             SET enable_mergejoin = off",
+        )
+        .await?;
+    try_join_all(sql::ALL.iter().map(|sql| client.prepare(sql))).await
 }
 
 /// A connection for reading and for provisioning; it ends with the client.

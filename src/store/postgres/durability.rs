@@ -26,6 +26,7 @@ pub async fn shortfalls(settings: &PostgresSettings, group: u32) -> Result<Vec<S
             "SELECT current_setting('fsync'), current_setting('full_page_writes'), \
              (SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit'), \
              (SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'async'), \
+             (SELECT count(*) FROM pg_stat_replication WHERE sync_state IS NULL), \
              current_setting('max_locks_per_transaction')::bigint \
              * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint)",
             &[],
@@ -48,7 +49,12 @@ pub async fn shortfalls(settings: &PostgresSettings, group: u32) -> Result<Vec<S
         let finding = format!("has {standbys} asynchronous standby: what it has not yet is lost in a failover to it");
         add(finding, "name it in synchronous_standby_names, or never fail over to it");
     }
-    let (room, needed) = (row.try_get::<_, i64>(4)?, i64::from(group).saturating_mul(WORKERS));
+    let hidden: i64 = row.try_get(4)?;
+    if hidden > 0 {
+        let finding = format!("has {hidden} standby that this user may not look at: it may be asynchronous");
+        add(finding, "GRANT pg_monitor to the user that runs `acquit check`");
+    }
+    let (room, needed) = (row.try_get::<_, i64>(5)?, i64::from(group).saturating_mul(WORKERS));
     if room < needed {
         let finding = format!("has room for {room} locks; {WORKERS} workers may need {needed}");
         add(finding, "raise max_locks_per_transaction (or max_connections), or lower store.group");

@@ -3,14 +3,17 @@
 //! The commit goes out with the writes. Where one of them fails the transaction is aborted, the server takes the
 //! commit for a rollback, and the failed write's own answer says why.
 
+mod payments;
+
 use futures_util::future::{try_join, try_join3, try_join5};
 use jiff::Timestamp;
 
-use super::super::rows::{AttemptRow, Changes, PaymentRow};
+use super::super::rows::{AttemptRow, Changes};
 use super::connect::{Fault, Session};
 use super::load::{signed, stream};
 use super::{Memory, sql};
-use crate::domain::{EventId, Fingerprint, Reason};
+use crate::domain::{EventId, Reason};
+use payments::Payments;
 
 /// Attempts without an effect kept per payment.
 const UNSENT_KEPT: u32 = 64;
@@ -28,8 +31,8 @@ pub(super) async fn save(session: &Session, memory: &mut Memory, changes: &Chang
     // Polled, and so sent, in this order. Boxed: each holds a column of every row.
     try_join(
         try_join5(
-            Box::pin(new.write(session, sql::NEW_PAYMENTS)),
-            Box::pin(changed.write(session, sql::CHANGED_PAYMENTS)),
+            Box::pin(new.insert(session)),
+            Box::pin(changed.update(session)),
             Box::pin(attempts.write(session)),
             Box::pin(accounts.write(session)),
             Box::pin(events.write(session)),
@@ -44,70 +47,6 @@ fn sorted<T, K: Ord>(rows: &[T], key: impl Fn(&T) -> K) -> Vec<&T> {
     let mut rows: Vec<&T> = rows.iter().collect();
     rows.sort_by_key(|row| key(row));
     rows
-}
-
-/// Payments with their streams' numbers.
-struct Payments<'a> {
-    rows: Vec<&'a PaymentRow>,
-    streams: Vec<i64>,
-    sequences: Vec<i64>,
-    reasons: Vec<Option<String>>,
-}
-
-impl<'a> Payments<'a> {
-    async fn of(session: &Session, memory: &mut Memory, rows: Vec<&'a PaymentRow>) -> Result<Self, Fault> {
-        let (mut streams, mut sequences, mut texts) = (Vec::new(), Vec::new(), Vec::new());
-        for row in &rows {
-            streams.push(stream(session, memory, &row.event).await?);
-            sequences.push(signed(row.event.sequence)?);
-            texts.push(reasons_json(&row.reasons)?);
-        }
-        Ok(Self { rows, streams, sequences, reasons: texts })
-    }
-
-    async fn write(&self, session: &Session, sql: &'static str) -> Result<(), Fault> {
-        if self.rows.is_empty() {
-            return Ok(());
-        }
-        let version = i32::from(Fingerprint::VERSION);
-        let each = &self.rows;
-        let (attempts, last) = (signed32(each, |row| row.attempts)?, signed32(each, |row| row.last_attempt)?);
-        let written = session
-            .execute(
-                sql,
-                &[
-                    &all(each, |row| row.row),
-                    &all(each, |row| row.payment_id.as_str()),
-                    &all(each, |row| row.fingerprint.0.as_slice()),
-                    &all(each, |_| version),
-                    &all(each, |row| row.state.word()),
-                    &self.streams,
-                    &self.sequences,
-                    &all(each, |row| row.scheme.as_str()),
-                    &all(each, |row| row.order_key.as_str()),
-                    &all(each, |row| row.lane.as_str()),
-                    &all(each, |row| &*row.rail),
-                    &all(each, |row| row.rail_ref.as_ref().map(|reference| reference.as_str())),
-                    &all(each, |row| row.amount.currency().code()),
-                    &all(each, |row| row.amount.minor()),
-                    &all(each, |row| row.references.end_to_end_id.as_deref()),
-                    &all(each, |row| row.references.instruction_id.as_deref()),
-                    &all(each, |row| row.references.uetr.as_deref()),
-                    &all(each, |row| row.requested_at),
-                    &all(each, |row| row.finished_at),
-                    &all(each, |row| row.late),
-                    &attempts,
-                    &last,
-                    &self.reasons,
-                    &all(each, |row| row.claim.as_ref().map(|claim| &*claim.owner)),
-                    &all(each, |row| row.claim.as_ref().map(|claim| claim.until)),
-                    &all(each, |row| row.fence),
-                    &signed32(each, |row| row.deliveries)?,
-                ],
-            )
-            .await?;
-        complete(written, each.len(), "payments")
-    }
 }
 
 /// Attempts that were made or answered, and how many of the old ones go.

@@ -1,7 +1,7 @@
 //! Every statement of the writer, prepared when it connects. Sets go in as arrays: one statement a table and group.
 
 /// All of them.
-pub(super) const ALL: [&str; 22] = [
+pub(super) const ALL: [&str; 29] = [
     STREAM,
     PAYMENT_BLOCK,
     ACCOUNT_BLOCK,
@@ -14,6 +14,7 @@ pub(super) const ALL: [&str; 22] = [
     ACCOUNTS,
     NOW,
     NEW_PAYMENTS,
+    NEW_SETTLED,
     CHANGED_PAYMENTS,
     ATTEMPTS,
     UNSENT,
@@ -24,6 +25,12 @@ pub(super) const ALL: [&str; 22] = [
     NOTES,
     OLD_NOTES,
     PUT_STARTS,
+    PRUNE_LOCK,
+    PRUNE_UNLOCK,
+    PRUNED_BEFORE,
+    OLD_EVENTS,
+    OLD_ATTEMPTS,
+    AGED_NOTES,
 ];
 
 /// The stream's number, made where it has none.
@@ -99,6 +106,18 @@ pub(super) const NEW_PAYMENTS: &str = "INSERT INTO payments (id, payment_id, fin
      $16::text[], $17::text[], $18::timestamptz[], $19::timestamptz[], $20::boolean[], $21::integer[], \
      $22::integer[], $23::text[], $24::text[], $25::timestamptz[], $26::bigint[], $27::integer[])";
 
+/// As [`NEW_PAYMENTS`], for a group whose new payments are all settled in the book: half of the columns are the same in
+/// every row then, and taking an array apart is what costs.
+pub(super) const NEW_SETTLED: &str = "INSERT INTO payments (id, payment_id, fingerprint, fp_version, state, stream, sequence, \
+     scheme, order_key, lane, rail, rail_ref, currency, minor, end_to_end_id, instruction_id, uetr, requested_at, \
+     finished_at, late, attempts, last_attempt, fence, deliveries) SELECT w.id, w.payment_id, w.fingerprint, $15, 'settled', \
+     $16, w.sequence, w.scheme, w.order_key, $17, 'book', w.rail_ref, w.currency, w.minor, w.end_to_end_id, \
+     w.instruction_id, w.uetr, w.requested_at, $18, $19, 1, 0, 0, w.deliveries \
+     FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], \
+     $9::bigint[], $10::text[], $11::text[], $12::text[], $13::timestamptz[], $14::integer[]) \
+     AS w (id, payment_id, fingerprint, sequence, scheme, order_key, rail_ref, currency, minor, end_to_end_id, instruction_id, uetr, \
+     requested_at, deliveries)";
+
 pub(super) const CHANGED_PAYMENTS: &str = "UPDATE payments p SET payment_id = w.payment_id, fingerprint = w.fingerprint, \
      fp_version = w.fp_version, state = w.state, stream = w.stream, sequence = w.sequence, scheme = w.scheme, \
      order_key = w.order_key, lane = w.lane, rail = w.rail, rail_ref = w.rail_ref, currency = w.currency, \
@@ -156,3 +175,46 @@ pub(super) const PUT_STARTS: &str = "WITH w AS (SELECT * FROM unnest($1::bigint[
      gone AS (DELETE FROM starts t USING w WHERE w.count = 0 AND t.stream = w.stream AND t.sequence = w.sequence) \
      INSERT INTO starts (stream, sequence, count, first_at) SELECT * FROM w WHERE w.count > 0 \
      ON CONFLICT (stream, sequence) DO UPDATE SET count = excluded.count, first_at = excluded.first_at";
+
+/// A round of pruning is one process's, in each schema of the database.
+pub(super) const PRUNE_LOCK: &str = "SELECT pg_try_advisory_lock(hashtext('acquit prune'), hashtext(current_schema()))";
+
+/// All of the session: a page that failed may have left the lock taken twice, and there is no other of its kind.
+pub(super) const PRUNE_UNLOCK: &str = "SELECT pg_advisory_unlock_all() IS NULL";
+
+/// Processes may keep for different times: what the one that keeps shortest has forgotten is forgotten.
+pub(super) const PRUNED_BEFORE: &str = "INSERT INTO meta VALUES ('pruned_before', $1) ON CONFLICT (key) DO UPDATE \
+     SET value = greatest(meta.value::bigint, excluded.value::bigint)::text";
+
+/// A page of ended events. The high-water mark of a stream is its last ended event or payment: that stays.
+/// Behind a young row there are only younger ones, but for those that waited.
+pub(super) const OLD_EVENTS: &str = "WITH page AS MATERIALIZED (SELECT stream, sequence, at FROM events \
+     WHERE (stream, sequence) > ($1, $2) ORDER BY stream, sequence LIMIT $4), \
+     old AS MATERIALIZED (SELECT e.stream, e.sequence FROM page w JOIN events e USING (stream, sequence) \
+     WHERE w.at < $3 AND (EXISTS (SELECT 1 FROM events l WHERE l.stream = w.stream AND l.sequence > w.sequence) \
+     OR EXISTS (SELECT 1 FROM payments l WHERE l.stream = w.stream AND l.sequence > w.sequence \
+     AND l.finished_at IS NOT NULL)) FOR UPDATE OF e SKIP LOCKED), \
+     gone AS (DELETE FROM events e USING old WHERE e.stream = old.stream AND e.sequence = old.sequence RETURNING 1) \
+     SELECT (SELECT count(*) FROM page), (SELECT count(*) FROM gone), at < $3, stream, sequence FROM page \
+     ORDER BY stream DESC, sequence DESC LIMIT 1";
+
+/// A page of attempts, of finished payments only: without its attempts a payment in doubt would be sent again.
+pub(super) const OLD_ATTEMPTS: &str = "WITH page AS MATERIALIZED (SELECT payment, number, started_at FROM attempts \
+     WHERE (payment, number) > ($1, $2) ORDER BY payment, number LIMIT $4), \
+     old AS MATERIALIZED (SELECT a.payment, a.number FROM page w JOIN payments p ON p.id = w.payment \
+     JOIN attempts a ON a.payment = w.payment AND a.number = w.number \
+     WHERE p.state IN ('settled', 'rejected') AND p.finished_at < $3 FOR UPDATE OF a SKIP LOCKED), \
+     gone AS (DELETE FROM attempts a USING old WHERE a.payment = old.payment AND a.number = old.number RETURNING 1) \
+     SELECT (SELECT count(*) FROM page), (SELECT count(*) FROM gone), started_at < $3, payment, number FROM page \
+     ORDER BY payment DESC, number DESC LIMIT 1";
+
+/// A page of notes, in order of payment ids, so that a round looks at all of them: there are few, only of what had to
+/// wait.
+pub(super) const AGED_NOTES: &str = "WITH page AS MATERIALIZED (SELECT payment_id, at, what FROM notes \
+     WHERE (payment_id, at, what) > ($1, $2, $3) ORDER BY payment_id, at, what LIMIT $5), \
+     old AS MATERIALIZED (SELECT n.payment_id, n.at, n.what FROM page w JOIN notes n USING (payment_id, at, what) \
+     WHERE w.at < $4 FOR UPDATE OF n SKIP LOCKED), \
+     gone AS (DELETE FROM notes n USING old WHERE n.payment_id = old.payment_id AND n.at = old.at \
+     AND n.what = old.what RETURNING 1) \
+     SELECT (SELECT count(*) FROM page), (SELECT count(*) FROM gone), true, payment_id, at, what FROM page \
+     ORDER BY payment_id DESC, at DESC, what DESC LIMIT 1";

@@ -190,7 +190,8 @@ async fn facts(client: &Client) -> Result<Facts, ReadError> {
     let meta = client
         .query_one(
             "SELECT (SELECT value FROM meta WHERE key = 'store_id'), (SELECT value FROM meta WHERE key = 'created_at'), \
-             NOT EXISTS (SELECT 1 FROM payments) AND NOT EXISTS (SELECT 1 FROM events)",
+             NOT EXISTS (SELECT 1 FROM payments) AND NOT EXISTS (SELECT 1 FROM events), \
+             (SELECT value FROM meta WHERE key = 'pruned_before')",
             &[],
         )
         .await?;
@@ -215,7 +216,11 @@ async fn facts(client: &Client) -> Result<Facts, ReadError> {
             high_water.push(HighWater { stream, created_ms: row.try_get(1)?, sequence });
         }
     }
-    Ok(Facts { store_id, created_at, empty: meta.try_get(2)?, high_water, pruned_before: None })
+    let pruned_ms =
+        meta.try_get::<_, Option<&str>>(3)?.map(str::parse).transpose().map_err(|_| Fault::Row("pruned_before"))?;
+    let pruned_before =
+        pruned_ms.map(Timestamp::from_millisecond).transpose().map_err(|_| Fault::Row("pruned_before"))?;
+    Ok(Facts { store_id, created_at, empty: meta.try_get(2)?, high_water, pruned_before })
 }
 
 async fn payment(client: &Client, id: &str) -> Result<Option<PaymentRecord>, ReadError> {

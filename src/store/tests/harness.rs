@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
@@ -18,8 +18,8 @@ use crate::intake::{Judged, Refused, Valid};
 use crate::lab::servers::{PostgresOptions, PostgresServer};
 use crate::store::postgres::client;
 use crate::store::{
-    Backend, BookPolicy, Changes, Condemned, OpenError, Origin, Postgres, PostgresSettings, Reader, Recorded, Route,
-    Rows, Sqlite, SqliteSettings, Stand, Store, Trouble, Unknown, Wanted, WriterLimits, migrate,
+    Backend, BookPolicy, Changes, Condemned, OpenError, Origin, Postgres, PostgresSettings, Pruned, Reader, Recorded,
+    Route, Rows, Sqlite, SqliteSettings, Stand, Store, Trouble, Unknown, Wanted, WriterLimits, migrate,
 };
 
 pub(super) const RAIL: Route = Route::Rail { name: "swift", leg: 0 };
@@ -208,6 +208,16 @@ impl Backend for Either {
         match self {
             Self::Sqlite(inner) => inner.reset().await,
             Self::Postgres(Clocked { inner, .. }) => inner.reset().await,
+        }
+    }
+
+    async fn prune(&mut self, keep: Duration, most: u32) -> Result<Pruned, Trouble> {
+        match self {
+            Self::Sqlite(inner) => inner.prune(keep, most).await,
+            Self::Postgres(Clocked { inner, clock }) => {
+                let now = Timestamp::from_millisecond(clock.load(Ordering::SeqCst)).unwrap();
+                inner.prune_before(now - SignedDuration::try_from(keep).unwrap(), most).await
+            }
         }
     }
 }

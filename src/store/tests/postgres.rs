@@ -3,6 +3,7 @@
 mod fleet;
 mod schema;
 mod server;
+mod standby;
 mod tls;
 
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -2,19 +2,19 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::harness::{Expect, Home, RAIL, Wish, event, open, origin};
+use super::harness::{Expect, Home, RAIL, Wish, both, event, open, origin};
 use crate::domain::{Answer, Code, RailRef, Reason};
-use crate::store::{Backend, Concluded, Note, Pruned, Route, Sqlite, Stand, Store};
+use crate::store::{Backend, Concluded, Note, Pruned, Route, Stand, Store};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const KEEP: Duration = Duration::from_secs(400 * 24 * 3600);
 
 /// Whole rounds over a closed store, `most` rows a page.
 async fn prune(home: &Home, most: u32) -> (Pruned, usize) {
-    let mut sqlite = Sqlite::open(home.settings()).unwrap();
+    let mut backend = home.backend().await;
     let (mut all, mut pages) = (Pruned::default(), 0);
     loop {
-        let page = sqlite.prune(KEEP, most).await.unwrap();
+        let page = backend.prune(KEEP, most).await.unwrap();
         all.events += page.events;
         all.attempts += page.attempts;
         all.notes += page.notes;
@@ -37,9 +37,15 @@ async fn settle_over_rail(home: &Home, store: &Store, sequence: u64, wish: &Wish
     assert!(matches!(concluded, Concluded::Final(_)));
 }
 
-#[tokio::test]
-async fn what_ended_long_ago_is_forgotten_and_the_payment_still_answers_the_same() {
-    let home = Home::sqlite();
+both!(
+    what_ended_long_ago_is_forgotten_and_the_payment_still_answers_the_same,
+    attempts_of_a_payment_in_doubt_stay_however_old_they_are,
+    a_round_goes_on_page_by_page_and_passes_by_what_is_young,
+    the_writer_prunes_by_itself_between_its_groups,
+    what_the_high_water_mark_is_read_from_is_not_lost,
+);
+
+async fn what_ended_long_ago_is_forgotten_and_the_payment_still_answers_the_same(home: Home) {
     let store = home.store().await;
     let (booked, railed) = (Wish::new("PAY-1", 7), Wish::new("PAY-2", 8));
     let first = open(&store, 1, booked.valid(), Route::Book).await.recorded();
@@ -74,9 +80,7 @@ async fn what_ended_long_ago_is_forgotten_and_the_payment_still_answers_the_same
     assert_eq!(home.reader().book_check().unwrap()[0].transferred, 7);
 }
 
-#[tokio::test]
-async fn attempts_of_a_payment_in_doubt_stay_however_old_they_are() {
-    let home = Home::sqlite();
+async fn attempts_of_a_payment_in_doubt_stay_however_old_they_are(home: Home) {
     let store = home.store().await;
     let wish = Wish::new("PAY-1", 7);
     let Stand::Go(intent) = open(&store, 1, wish.valid(), RAIL).await else { panic!("no intent") };
@@ -89,9 +93,7 @@ async fn attempts_of_a_payment_in_doubt_stay_however_old_they_are() {
     assert!(matches!(stand, Stand::Doubt(_)), "it would be sent again: {stand:?}");
 }
 
-#[tokio::test]
-async fn a_round_goes_on_page_by_page_and_passes_by_what_is_young() {
-    let home = Home::sqlite();
+async fn a_round_goes_on_page_by_page_and_passes_by_what_is_young(home: Home) {
     let store = home.store().await;
     let reason = || vec![Reason::new(Code::AM13, "/amount/value", "too much")];
     for sequence in 1..=60 {
@@ -107,28 +109,40 @@ async fn a_round_goes_on_page_by_page_and_passes_by_what_is_young() {
     assert_eq!(prune(&home, 7).await.0.rows(), 0);
 }
 
-#[tokio::test]
-async fn the_writer_prunes_by_itself_between_its_groups() {
-    let mut home = Home::sqlite();
+async fn the_writer_prunes_by_itself_between_its_groups(mut home: Home) {
     let store = home.store().await;
     let refused = Wish::new("PAY-3", 1).refused(vec![Reason::new(Code::AM13, "/amount/value", "too much")]);
     drop(open(&store, 1, refused, Route::Book).await.recorded());
+    drop(open(&store, 2, Wish::new("PAY-1", 7).valid(), Route::Book).await.recorded());
     store.stop().await;
 
     home.pass(2 * KEEP);
     home.limits.keep = Some(KEEP);
     let (told, mut pages) = mpsc::unbounded_channel();
-    let sqlite = Sqlite::open(home.settings()).unwrap();
-    let store = Store::start(sqlite, home.policy.clone(), home.limits, "worker", move |done| {
+    let backend = home.backend().await;
+    let store = Store::start(backend, home.policy.clone(), home.limits, "worker", move |done| {
         told.send((done.requests, done.pruned.events)).ok();
     })
     .unwrap();
     assert_eq!(pages.recv().await, Some((0, 1)));
-    drop(open(&store, 2, Wish::new("PAY-1", 7).valid(), Route::Book).await.recorded());
+    drop(open(&store, 3, Wish::new("PAY-2", 7).valid(), Route::Book).await.recorded());
     store.stop().await;
     let mut requests = 0;
     while let Some((asked, _)) = pages.recv().await {
         requests += asked;
     }
     assert_eq!(requests, 1);
+}
+
+async fn what_the_high_water_mark_is_read_from_is_not_lost(home: Home) {
+    let store = home.store().await;
+    drop(open(&store, 1, Wish::new("PAY-1", 7).valid(), Route::Book).await.recorded());
+    for sequence in 2..=4 {
+        drop(open(&store, sequence, Wish::new("PAY-1", 7).valid(), Route::Book).await.recorded());
+    }
+    store.stop().await;
+    home.pass(2 * KEEP);
+    assert!(prune(&home, 2).await.0.events >= 2);
+    let facts = home.reader().facts().unwrap();
+    assert_eq!(facts.high_water.iter().map(|mark| mark.sequence).collect::<Vec<_>>(), [4]);
 }

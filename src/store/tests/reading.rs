@@ -1,5 +1,10 @@
-use super::harness::{Expect, Home, Wish, both, event, id, open};
-use crate::store::{EventKey, EventRecord, ReadError, Reader, Route};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::harness::{Expect, Home, Wish, both, event, id, open, origin};
+use crate::domain::{LaneName, Outcome, StreamName};
+use crate::store::{EventKey, EventRecord, Origin, PaymentRecord, ReadError, Reader, Route, State};
 
 async fn a_payment_is_shown_whole_with_its_accounts_masked(home: Home) {
     let store = home.store().await;
@@ -55,10 +60,64 @@ async fn a_tampered_book_does_not_balance(home: Home) {
     assert_eq!((line.accounts_differing, line.transfers_without_settled), (1, 1));
 }
 
+/// Payments settled in one group are read back as each was asked for, whatever they have in common.
+async fn a_group_is_read_back_row_by_row(mut home: Home, alike: bool) {
+    home.busy_timeout = Duration::from_secs(5);
+    let store = home.store().await;
+    drop(open(&store, 1, Wish::new("PAY-0", 1).valid(), Route::Book).await.recorded());
+    // The writer waits with one until the rest is in its queue: they become one group.
+    let blocked = home.block().await;
+    let mut before = std::pin::pin!(open(&store, 2, Wish::new("PAY-00", 1).valid(), Route::Book));
+    assert!(futures_util::poll!(before.as_mut()).is_pending());
+    while store.waiting() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let asked: Vec<(Origin, Wish)> = (3..=8)
+        .map(|n| {
+            let (mut origin, mut wish) = (origin(n), Wish::new(&format!("PAY-{n}"), i64::try_from(n).unwrap()));
+            if !alike && n == 4 {
+                origin.lane = LaneName::parse("other").unwrap();
+            }
+            if !alike && n == 5 {
+                wish.late_from = Some(home.now());
+            }
+            if !alike && n == 6 {
+                origin.event.stream = StreamName::parse("OTHER").unwrap();
+            }
+            (origin, wish)
+        })
+        .collect();
+    let opens = asked.iter().map(|(origin, wish)| store.open(origin.clone(), wish.valid(), Route::Book));
+    let (opens, (), _) = tokio::join!(join_all(opens), blocked.release(), before);
+    for ((origin, wish), stand) in asked.iter().zip(opens) {
+        let told = stand.map_err(|(lost, ..)| lost).unwrap().recorded();
+        let Outcome::Settled(settled) = told.outcome() else { panic!("{told:?}") };
+        let PaymentRecord { payment, transfer, .. } = home.reader().payment(&wish.id).unwrap().unwrap();
+        let (row, transfer) = (payment.unwrap(), transfer.unwrap());
+        assert_eq!((&row.event, &row.scheme, &row.order_key), (&origin.event, &origin.scheme, &origin.order_key));
+        assert_eq!((&row.lane, row.late, &*row.rail), (&origin.lane, wish.late_from.is_some(), "book"));
+        assert_eq!((row.state, row.fingerprint, row.amount), (State::Settled, wish.fingerprint(), wish.amount()));
+        assert_eq!((row.requested_at, row.finished_at), (origin.requested_at, Some(settled.settled_at)));
+        assert_eq!((row.attempts, row.last_attempt, row.fence, row.deliveries), (1, 0, 0, 1));
+        assert_eq!(row.references.end_to_end_id.as_deref(), Some("E2E-1"));
+        assert_eq!((row.rail_ref, row.claim, row.reasons.len()), (Some(settled.rail_ref.clone()), None, 0));
+        assert_eq!(transfer.amount, wish.amount());
+    }
+    home.assert_balanced();
+}
+
+async fn a_group_whose_payments_are_alike_is_read_back_row_by_row(home: Home) {
+    a_group_is_read_back_row_by_row(home, true).await;
+}
+
+async fn a_group_whose_payments_differ_is_read_back_row_by_row(home: Home) {
+    a_group_is_read_back_row_by_row(home, false).await;
+}
+
 #[test]
 fn a_missing_store_is_said_to_be_missing() {
     let home = Home::sqlite();
-    let missing = Reader::open(&home.path(), std::time::Duration::ZERO).map(drop);
+    let missing = Reader::open(&home.path(), Duration::ZERO).map(drop);
     assert_eq!(missing, Err(ReadError::Missing));
 }
 
@@ -66,4 +125,6 @@ both![
     a_payment_is_shown_whole_with_its_accounts_masked,
     pages_follow_each_other_without_gap_or_repeat,
     a_tampered_book_does_not_balance,
+    a_group_whose_payments_are_alike_is_read_back_row_by_row,
+    a_group_whose_payments_differ_is_read_back_row_by_row,
 ];

@@ -11,7 +11,9 @@ use super::super::harness::{Expect, Home, Place, RAIL, Wish, event, id, leading_
 use super::number;
 use crate::domain::{Answer, Code, NotSent, Outcome, RailRef, Reason};
 use crate::intake::Judged;
-use crate::store::{Concluded, Doubt, GroupDone, Postgres, PostgresSettings, Route, Stand, Store, StoreLost, Unknown};
+use crate::store::{
+    Backend, Concluded, Doubt, GroupDone, Postgres, PostgresSettings, Pruned, Route, Stand, Store, StoreLost, Unknown,
+};
 
 /// How often each of two asks.
 const EACH: u64 = 300;
@@ -297,4 +299,32 @@ async fn the_clock_of_a_process_decides_nothing() {
     };
     let now = fleet.number("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint").await;
     assert!((now - settled.settled_at.as_millisecond()).abs() < 60_000);
+}
+
+#[tokio::test]
+async fn one_process_makes_a_round_of_pruning_and_another_leaves_it_to_that() {
+    const KEEP: Duration = Duration::from_millis(1);
+    let fleet = Fleet::new().await;
+    let store = fleet.process("a").await;
+    drop(open(&store, 1, wish(1).valid(), Route::Book).await.recorded());
+    drop(all(&store, (2..=20).map(|n| (n, wish(1).valid()))).await);
+    drop(open(&store, 21, wish(2).valid(), Route::Book).await.recorded());
+    let ended = "SELECT count(*) FROM events WHERE at < clock_timestamp() - interval '1 millisecond'";
+    while fleet.number(ended).await < 19 {
+        tokio::task::yield_now().await;
+    }
+    let mut one = Postgres::open(fleet.settings().clone()).await.unwrap();
+    let mut other = Postgres::open(fleet.settings().clone()).await.unwrap();
+    let page = one.prune(KEEP, 5).await.unwrap();
+    assert_eq!(page, Pruned { events: 5, more: true, ..Pruned::default() });
+    assert_eq!(other.prune(KEEP, 5).await.unwrap(), Pruned::default(), "two made a round");
+    // What another transaction holds is passed by, and nobody waits.
+    let holder = super::client_of(fleet.settings()).await;
+    holder.batch_execute("BEGIN; SELECT 1 FROM events WHERE sequence = 8 FOR UPDATE").await.unwrap();
+    assert_eq!(one.prune(KEEP, 5).await.unwrap().events, 4);
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    while one.prune(KEEP, 5).await.unwrap().more {}
+    assert_eq!(fleet.number("SELECT count(*) FROM events").await, 1);
+    let page = other.prune(KEEP, 5).await.unwrap();
+    assert_eq!(page.events, 1, "the round's end has not freed it");
 }
