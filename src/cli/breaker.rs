@@ -246,13 +246,14 @@ fn show(worker: &Value) {
     for lane in lanes(worker) {
         let state = |name: &str| lane.get("breakers").map_or_else(String::new, |states| text(states, name));
         out(&format!(
-            "  lane {}: gate {} ({}), settlement {}, outcomes {}, dead letters {}",
+            "  lane {}: gate {} ({}), settlement {}, outcomes {}, dead letters {}, inquiries {}",
             text(lane, "lane"),
             text(lane, "gate"),
             text(lane, "gate_reason"),
             state("settlement"),
             state("outcomes"),
             state("dead_letters"),
+            state("inquiries"),
         ));
         if let Some(hold) = lane.get("breaker_forced").filter(|hold| !hold.is_null()) {
             let (who, why, since) = (text(hold, "who"), text(hold, "why"), text(hold, "since"));

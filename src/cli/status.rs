@@ -73,6 +73,10 @@ fn show(status: &Value) {
             text(lane, "handed_back"),
             text(lane, "abandoned"),
         ));
+        let number = |key| lane.get(key).and_then(Value::as_u64);
+        if number("in_flight_limit") < number("slots") {
+            out(&format!("  the rail bears {} at once now", text(lane, "in_flight_limit")));
+        }
         if let Some(until) = lane.get("paused_until").and_then(Value::as_str) {
             out(&format!("  paused by an operator until {until}"));
         }

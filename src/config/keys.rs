@@ -179,6 +179,14 @@ const LANE: Section = Section {
         key("breaker.exponential_max_wait_duration_in_open_state", Span(MS, HOUR), "1m", "the longest it stays open"),
         key("breaker.randomized_wait_factor", Factor(0.9), "0.2", "jitter of the open time, as a part of it each way"),
         key("breaker.permitted_number_of_calls_in_half_open_state", Whole(1, 1_000), "3", "probes after the open time"),
+        key(
+            "limit.adaptive",
+            Flag,
+            "true",
+            "on a rail: fewer calls at once while it slows down or does not answer in time",
+        ),
+        key("limit.least", Whole(1, 4_096), "2", "calls at once that are always allowed; not above slots"),
+        key("limit.slowdown", Whole(110, 1_000), "200", "percent of its usual time at which a call is slowed down"),
     ],
 };
 

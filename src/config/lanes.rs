@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::domain::{LaneName, SchemeName};
 use crate::intake::{Rules, Scheme};
-use crate::resilience::{Backoff, BadSetting, BreakerPolicy, BreakerSettings, RetryDelays, RetryPolicy, WindowType};
+use crate::resilience::{
+    Backoff, BadSetting, BreakerPolicy, BreakerSettings, LimitPolicy, RetryDelays, RetryPolicy, WindowType,
+};
 use crate::worker::{Lane, Limits};
 
 use super::forms::Given;
@@ -85,8 +87,22 @@ fn lane(
     report(table, "", bad, problems);
     let retry = retry(table, problems);
     let breaker = BreakerPolicy::new(breaker(table)).map_err(|bad| report(table, "breaker.", bad, problems)).ok();
+    let limit = limit(table, limits.slots, problems);
     let rules = Rules::new(served?).with_horizon(table.whole("execution_horizon_days"));
-    Some(Lane { name: name?, consumer: consumer?, rules, limits, retry: retry?, breaker: breaker? })
+    Some(Lane { name: name?, consumer: consumer?, rules, limits, retry: retry?, breaker: breaker?, limit: limit? })
+}
+
+/// How the calls at once follow the rail; `Some(None)` where they do not.
+fn limit(table: &Table, slots: u16, problems: &mut Vec<Problem>) -> Option<Option<LimitPolicy>> {
+    let least = table.whole("limit.least");
+    // A lane of one slot needs no word about it; what somebody wrote must mean something.
+    if least > u32::from(slots) && table.is_given("limit.least") && !table.is_incomplete("") {
+        let rule = BadSetting { field: "least", rule: "must not be above the lane's slots" };
+        report(table, "limit.", vec![rule], problems);
+    }
+    let policy = LimitPolicy::new(least, table.whole("limit.slowdown"));
+    let policy = policy.map_err(|bad| report(table, "limit.", bad, problems)).ok()?;
+    Some(table.flag("limit.adaptive").then_some(policy))
 }
 
 /// Adds what a constructor found, unless a key of the same table has no value at all: that is a problem already, and

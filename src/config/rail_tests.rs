@@ -131,3 +131,23 @@ fn secrets_of_a_rail_are_hidden() {
     let own = format!("{GOOD}headers = [\"Idempotency-Key={path}\"]\n");
     assert!(refused(&own).contains("rail.bank.headers (acquit.toml:14): must not name a header that is set already"));
 }
+
+#[test]
+fn a_rail_lane_follows_what_its_rail_bears_unless_it_is_told_not_to() {
+    let of = |more: &str| {
+        let config = load(&GOOD.replace("grace = \"17s\"\n", &format!("grace = \"17s\"\n{more}")), &[], &[]).unwrap();
+        config.lanes.first().unwrap().limit
+    };
+    assert_eq!(of(""), Some(crate::resilience::LimitPolicy::default()));
+    assert_eq!(of("limit.adaptive = false\n"), None);
+    let [least, slowdown] = [7, 300];
+    let own = of(&format!("limit.least = {least}\nlimit.slowdown = {slowdown}\n"));
+    assert_eq!(own, crate::resilience::LimitPolicy::new(least, slowdown).ok());
+    let told = refused(
+        "[[lane]]\nname = \"a\"\nslots = 8\n[lane.limit]\nadaptive = 1\nleast = 0\nslowdown = 100\n\
+         [[lane]]\nname = \"b\"\nschemes = [\"sct\"]\nslots = 8\nlimit.least = 9\n",
+    );
+    let keys: Vec<&str> = told.lines().filter_map(|line| line.split(' ').next()).collect();
+    let expected = ["lane.a.limit.adaptive", "lane.a.limit.least", "lane.a.limit.slowdown", "lane.b.limit.least"];
+    assert!(expected.iter().all(|key| keys.contains(key)), "{told}");
+}

@@ -28,6 +28,8 @@ pub(super) const EXAMPLES: &str = "Examples:
 A script (TOML, or JSON where the file's name ends so):
   seed = 7                     the same seed and key give the same behaviour
   latency = [\"5ms\", \"50ms\"]    before each reply, evenly between the two
+  slows = { to = [\"1s\", \"1s\"], within = \"1m\" }      grows evenly to that
+  capacity = 16                POSTs that are worked on at once; the others wait
   idempotent = false           pays again at each POST with a key [default: true]
   token_file = \"token\"         401 without this bearer token; read anew at each request
   [[behaviour]]                the first that applies is taken

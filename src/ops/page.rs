@@ -119,6 +119,7 @@ fn section(f: &mut Formatter<'_>, lane: &LaneStatus) -> fmt::Result {
         ("breaker settlement", breakers.settlement),
         ("breaker outcomes", breakers.outcomes),
         ("breaker dead letters", breakers.dead_letters),
+        ("breaker inquiries", breakers.inquiries),
     ] {
         row(f, name, state != "closed", state)?;
     }
@@ -133,6 +134,9 @@ fn section(f: &mut Formatter<'_>, lane: &LaneStatus) -> fmt::Result {
     row(f, "settled", false, ended)?;
     row(f, "backlog", false, lane.pending)?;
     row(f, "in flight", false, format_args!("{} of {}", lane.in_flight, lane.slots))?;
+    if lane.in_flight_limit < lane.slots {
+        row(f, "the rail bears", true, format_args!("{} at once", lane.in_flight_limit))?;
+    }
     row(f, "parked", false, format_args!("{} of {}", lane.parked, lane.parked_limit))?;
     row(f, "pulls outstanding", false, lane.pulls_outstanding)?;
     let oldest = format!("{:.1} s", lane.oldest_unacked_s);

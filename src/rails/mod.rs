@@ -33,6 +33,11 @@ pub trait Rail: Send + Sync + 'static {
     fn terms(&self) -> Terms;
     /// Asks for the payment to be made. Anything but proof is [`Answer::Unknown`].
     fn submit(&self, order: &Order) -> impl Future<Output = Answer> + Send;
+    /// Whether [`Rail::inquire`] asks anybody. What it is answered moves a breaker of its own, and may probe a rail that
+    /// was down; a rail without a status call says no.
+    fn answers_inquiries(&self) -> bool {
+        true
+    }
     /// Asks what became of a key.
     fn inquire(&self, _key: &RailKey) -> impl Future<Output = Finding> + Send {
         async { Finding::CannotSay }

@@ -1,9 +1,11 @@
-//! Pure decisions about trying again: how long to wait, when to give up, and when a lane must not pull.
+//! Pure decisions about trying again: how long to wait, when to give up, when a lane must not pull, and how much at
+//! once a rail bears.
 //!
 //! `now` and `chance` (uniform in 0 to 1, drawn by the caller) are arguments, so every history can be replayed in a
 //! test. Asking never changes anything; only [`Breaker::take`], [`Breaker::give_back`] and [`Breaker::seen`] do.
 
 mod breaker;
+mod limit;
 mod policy;
 mod window;
 
@@ -11,6 +13,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 pub use breaker::{Breaker, Change, ChangeWhy, Forced, Permit, State};
+pub use limit::{LimitPolicy, Limiter, Load};
 pub use policy::{BreakerPolicy, BreakerSettings, WindowType};
 
 /// A setting that breaks its rule. `field` is the name of the key in configuration.

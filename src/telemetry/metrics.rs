@@ -308,7 +308,7 @@ impl LaneMetrics {
 /// The breaker's states as metric labels.
 pub(crate) const BREAKER_STATES: [&str; 6] = ["closed", "open", "half_open", "ramping", "forced_open", "forced_closed"];
 /// The breakers of a lane as metric labels.
-pub(crate) const BREAKERS: [&str; 3] = ["settlement", "outcomes", "dead_letters"];
+pub(crate) const BREAKERS: [&str; 4] = ["settlement", "outcomes", "dead_letters", "inquiries"];
 
 /// Why a pull may end in an error, as metric labels.
 const PULL_ERRORS: [&str; 10] = [

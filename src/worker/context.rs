@@ -18,6 +18,7 @@ use super::outside::Outside;
 use super::poison::PoisonGuard;
 use super::slots::{Parked, Slots};
 use super::tries::{Foreign, Histories};
+use super::turns::Turns;
 use crate::broker::{AckUnknown, Broker, Consumer, Delivery, Wire};
 use crate::domain::EventId;
 use crate::intake::Decode;
@@ -52,6 +53,7 @@ pub(super) struct Context<W: Wire, R> {
     pub(super) guard: Arc<dyn Guard>,
     pub(super) gates: Arc<Gates>,
     pub(super) slots: Arc<Slots>,
+    pub(super) turns: Arc<Turns>,
     pub(super) parked: Parked,
     pub(super) histories: Histories,
     pub(super) late: LateCalls,
@@ -90,6 +92,8 @@ pub(super) struct Parts<W: Wire, R> {
     pub(super) broker: Broker<W>,
     pub(super) store: Store,
     pub(super) rail: Option<Arc<R>>,
+    /// The rail's; zero for the book.
+    pub(super) deadline: Duration,
     pub(super) decode: Arc<dyn Decode>,
     pub(super) guard: Arc<dyn Guard>,
     pub(super) gates: Arc<Gates>,
@@ -103,12 +107,15 @@ pub(super) struct Parts<W: Wire, R> {
 
 impl<W: Wire, R> Context<W, R> {
     pub(super) fn new(parts: Parts<W, R>) -> Arc<Self> {
-        let Parts { lane, worker, broker, store, rail, decode, guard, .. } = parts;
+        let Parts { lane, worker, broker, store, rail, deadline, decode, guard, .. } = parts;
         let Parts { gates, metrics, traces, poison_starts, poison, stop, outside, .. } = parts;
-        metrics.in_flight_limit.set(f64::from(lane.limits.slots));
+        let slots = Slots::new(lane.limits.slots, lane.limits.payload_bytes);
+        let policy = lane.limit.filter(|_| rail.is_some());
+        let turns = Turns::new(policy, deadline, Arc::clone(&slots), Arc::clone(&metrics));
         Arc::new(Self {
             consumer: broker.bind(&lane.consumer),
-            slots: Slots::new(lane.limits.slots, lane.limits.payload_bytes),
+            slots,
+            turns,
             keepalive: Keepalive::new(Arc::clone(&metrics)),
             parked: Parked::default(),
             histories: Histories::default(),

@@ -126,6 +126,16 @@ mod tests {
     }
 
     #[test]
+    fn the_rail_is_asked_after_one_two_five_ten_and_thirty_seconds_and_then_every_minute() {
+        let after = |inquiries| match dispose(Unfinished::Doubt { inquiries }, &Tries::default(), &policy(), false, 0.5)
+        {
+            Disposition::Inquire { after } => after.as_secs(),
+            other @ (Disposition::Later { .. } | Disposition::Condemn(_)) => panic!("{other:?}"),
+        };
+        assert_eq!([0, 1, 2, 3, 4, 5, 6, 1_000].map(after), [1, 2, 5, 10, 30, 60, 60, 60]);
+    }
+
+    #[test]
     fn nothing_but_its_own_attempts_costs_an_event_anything() {
         let tries = Tries { charged: 2, waits: 50, ..Tries::default() };
         let left = Duration::from_secs(7);

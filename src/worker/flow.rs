@@ -123,7 +123,7 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
         if now < self.not_before {
             return (0, self.not_before);
         }
-        let free = ctx.slots.free();
+        let free = ctx.slots.room();
         let (most, wake) = match ctx.gates.credit(now.into_std()) {
             Credit::Shut { until, .. } => (0, until.map_or(later, Instant::from_std).min(later)),
             // What is under way already counts against what the gate lets through.

@@ -1,4 +1,5 @@
-//! A lane's gate: three breakers (settlement, outcome events, dead letters) and the plain reasons not to pull.
+//! A lane's gate: three breakers (settlement, outcome events, dead letters) and the plain reasons not to pull. A fourth
+//! breaker watches inquiries: it pauses these, and no pull.
 //! The pull loop asks it for credit; an event asks it for a pass before each call that a breaker watches.
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::control::{BreakerOrder, Forcing, Hold};
 use super::outside::Outside;
 use crate::broker::{Listener, Teller};
-use crate::resilience::{Breaker, BreakerPolicy, Call, Change, Gate, Permit, State};
+use crate::resilience::{Breaker, BreakerPolicy, Call, Change, Gate, Permit, ShutWhy, State};
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{LaneMetrics, Paused};
 
@@ -25,24 +26,30 @@ pub(crate) enum Watch {
     Outcomes,
     /// PubAcks of dead letters.
     DeadLetters,
+    /// Questions to the rail about payments in doubt.
+    Inquiries,
 }
 
 impl Watch {
-    pub(crate) const ALL: [Watch; 3] = [Self::Settlement, Self::Outcomes, Self::DeadLetters];
+    pub(crate) const ALL: [Watch; 4] = [Self::Settlement, Self::Outcomes, Self::DeadLetters, Self::Inquiries];
+    /// Those that a pull waits for.
+    const OF_PULLS: [Watch; 3] = [Self::Settlement, Self::Outcomes, Self::DeadLetters];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Settlement => "settlement",
             Self::Outcomes => "outcomes",
             Self::DeadLetters => "dead_letters",
+            Self::Inquiries => "inquiries",
         }
     }
 
-    fn paused(self) -> Paused {
+    fn paused(self) -> Option<Paused> {
         match self {
-            Self::Settlement => Paused::Settlement,
-            Self::Outcomes => Paused::Outcomes,
-            Self::DeadLetters => Paused::DeadLetters,
+            Self::Settlement => Some(Paused::Settlement),
+            Self::Outcomes => Some(Paused::Outcomes),
+            Self::DeadLetters => Some(Paused::DeadLetters),
+            Self::Inquiries => None,
         }
     }
 }
@@ -74,7 +81,7 @@ pub(crate) struct Counts {
 /// The gate of one lane.
 pub(crate) struct Gates {
     lane: String,
-    breakers: [Mutex<Breaker>; 3],
+    breakers: [Mutex<Breaker>; 4],
     /// What an operator holds the settlement breaker to.
     held: Mutex<Option<Hold>>,
     reasons: Mutex<BTreeMap<Paused, Instant>>,
@@ -108,7 +115,7 @@ impl Gates {
         let breaker = |policy: &BreakerPolicy| Mutex::new(Breaker::new(policy.clone(), limit));
         Arc::new(Self {
             lane: lane.to_owned(),
-            breakers: [breaker(settlement), breaker(publishing), breaker(publishing)],
+            breakers: [breaker(settlement), breaker(publishing), breaker(publishing), breaker(settlement)],
             held: Mutex::default(),
             reasons: Mutex::default(),
             waiting: AtomicU32::new(0),
@@ -125,13 +132,13 @@ impl Gates {
             return Credit::Shut { why: *why, until: None };
         }
         let mut credit = Credit::Open;
-        for watch in Watch::ALL {
-            match self.breaker(watch).gate(now) {
-                Gate::Open => {}
-                Gate::Shut { until, .. } => return Credit::Shut { why: watch.paused(), until: Some(until) },
+        for watch in Watch::OF_PULLS {
+            match (self.breaker(watch).gate(now), watch.paused()) {
+                (Gate::Open, _) | (_, None) => {}
+                (Gate::Shut { until, .. }, Some(why)) => return Credit::Shut { why, until: Some(until) },
                 // Few events end as dead letters: waiting for enough of them to ramp up would throttle all the others.
-                Gate::Permits(_) if watch == Watch::DeadLetters => {}
-                Gate::Permits(permits) => {
+                (Gate::Permits(_), _) if watch == Watch::DeadLetters => {}
+                (Gate::Permits(permits), Some(_)) => {
                     let more = permits.get().saturating_sub(self.waiting.load(Ordering::Relaxed));
                     credit = match credit {
                         Credit::Permits(fewer) => Credit::Permits(fewer.min(more)),
@@ -258,7 +265,24 @@ impl Gates {
         }
     }
 
-    fn try_pass(self: &Arc<Self>, watch: Watch) -> Option<Pass> {
+    /// When the settlement breaker's open time ends and it wants probes; `None` where it is not open by itself.
+    pub(crate) fn probe_at(&self) -> Option<tokio::time::Instant> {
+        match self.breaker(Watch::Settlement).gate(now()) {
+            Gate::Shut { until, why: ShutWhy::Breaker } => Some(tokio::time::Instant::from_std(until)),
+            Gate::Shut { why: ShutWhy::PermitsOut | ShutWhy::Operator, .. } | Gate::Permits(_) | Gate::Open => None,
+        }
+    }
+
+    /// The right to probe the half-open settlement breaker by asking about a payment in doubt.
+    pub(crate) fn try_probe(self: &Arc<Self>) -> Option<Pass> {
+        if self.state(Watch::Settlement) != State::HalfOpen {
+            return None;
+        }
+        self.try_pass(Watch::Settlement).filter(Pass::is_probe)
+    }
+
+    /// The right to make one watched call now.
+    pub(crate) fn try_pass(self: &Arc<Self>, watch: Watch) -> Option<Pass> {
         let mut breaker = self.breaker(watch);
         let permit = breaker.take(now())?;
         let probe = breaker.state(now()) == State::HalfOpen;
@@ -270,11 +294,12 @@ impl Gates {
     }
 
     fn breaker(&self, watch: Watch) -> MutexGuard<'_, Breaker> {
-        let [settlement, outcomes, dead_letters] = &self.breakers;
+        let [settlement, outcomes, dead_letters, inquiries] = &self.breakers;
         let breaker = match watch {
             Watch::Settlement => settlement,
             Watch::Outcomes => outcomes,
             Watch::DeadLetters => dead_letters,
+            Watch::Inquiries => inquiries,
         };
         breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -299,7 +324,9 @@ impl Gates {
         let (shown, shut) = (breaker.shown(now), breaker.state(now) == State::Open);
         drop(breaker);
         self.metrics.breaker(watch.name(), shown);
-        self.metrics.paused(watch.paused(), shut);
+        if let Some(why) = watch.paused() {
+            self.metrics.paused(why, shut);
+        }
     }
 
     /// Has everyone who waits look again.

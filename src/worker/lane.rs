@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::domain::LaneName;
 use crate::intake::Rules;
-use crate::resilience::{BadSetting, BreakerPolicy, RetryPolicy};
+use crate::resilience::{BadSetting, BreakerPolicy, LimitPolicy, RetryPolicy};
 
 /// Bounds of one lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,9 @@ pub struct Lane {
     pub retry: RetryPolicy,
     /// When its gate shuts.
     pub breaker: BreakerPolicy,
+    /// How the calls under way to its rail follow what the rail bears; without it they may fill the slots. Nothing to
+    /// a lane that settles in the book.
+    pub limit: Option<LimitPolicy>,
 }
 
 #[cfg(test)]

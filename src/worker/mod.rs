@@ -10,6 +10,7 @@ mod event;
 mod flow;
 mod gate;
 mod held;
+mod inquiry;
 mod keepalive;
 mod lane;
 mod late;
@@ -21,6 +22,7 @@ mod slots;
 mod status;
 mod supervise;
 mod tries;
+mod turns;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -310,8 +312,10 @@ impl<R: Rail, W: Wire> Worker<R, W> {
             Arc::clone(&metrics),
             self.outside.clone(),
         );
+        let deadline = rail.as_ref().map_or(Duration::ZERO, |rail| rail.terms().deadline);
         Context::new(Parts {
             lane,
+            deadline,
             worker: self.name.as_str().into(),
             broker: self.broker.clone(),
             store: self.store.clone(),

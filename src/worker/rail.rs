@@ -12,6 +12,7 @@ use super::dispose::{Disposition, Unfinished};
 use super::event::{Event, Opened, Settled, Submitted};
 use super::gate::Watch;
 use super::held::tell;
+use super::inquiry::{Next, due, next};
 use super::late::Call as Late;
 use super::process::{condemn, decide, foreign, hand_back, interrupted, opened_as, pass};
 use crate::broker::Wire;
@@ -39,6 +40,8 @@ pub(super) fn submit<W: Wire, R: Rail>(
             // Only the rail that an intent names may ever be given its order.
             return unsent(&ctx, event).await;
         }
+        let turn = ctx.turns.turn(ctx.hold_until(&event), &ctx.stop).await;
+        let Some(turn) = turn else { return unsent(&ctx, event).await };
         let Some(pass) = pass(&ctx, Watch::Settlement, &event).await else { return unsent(&ctx, event).await };
         let (began, probe, deadline) = (Instant::now(), pass.is_probe(), rail.terms().deadline);
         let span = event.trace().part(Part::Attempt { rail: rail.name() });
@@ -58,6 +61,7 @@ pub(super) fn submit<W: Wire, R: Rail>(
         };
         end_attempt(span, &answer);
         pass.seen(call_of(&answer), began.elapsed());
+        turn.seen(&answer, late.is_some(), began.elapsed());
         ctx.metrics.settlement(answer != Answer::Unknown, began.elapsed());
         conclude(&ctx, event, answer, late, probe).await
     })
@@ -162,34 +166,46 @@ pub(super) fn inquire<W: Wire, R: Rail>(
         }
         Flow::Unknown { lane: ctx.name(), payment: event.doubt().payment_id().as_str() }.emit();
         let _counted = Unknown::count(&ctx.metrics);
+        // What is asked about waits for no turn at the rail, and must keep no other event from one.
+        let aside = ctx.slots.aside();
         let mut late = late.or_else(|| ctx.late.take(event.doubt()));
         let mut event = event;
         let terms = rail.terms();
         let longest = terms.longest_execution.saturating_add(terms.deadline);
-        for inquiries in 0_u32.. {
+        let asks = rail.answers_inquiries();
+        loop {
             tell(&ctx, &event, &terms).await;
-            let after = match decide(&ctx, &event, Unfinished::Doubt { inquiries }, false, "the rail has not said") {
-                Disposition::Inquire { after } | Disposition::Later { after, .. } => after,
-                Disposition::Condemn(_) => Duration::from_secs(60),
-            };
+            let at = due(&ctx, &event);
             // An answer that is still to come is worth the slot, for as long as the rail may take.
             let until = if late.is_some() { ctx.hold_until(&event) + longest } else { ctx.hold_until(&event) };
-            let again = Instant::now().checked_add(after).filter(|again| *again < until);
+            let again = (at < until).then_some(at);
             if again.is_none() && late.is_none() {
                 break;
             }
-            tokio::select! {
+            let asking = tokio::select! {
                 biased;
                 // It is worth the grace time, too.
                 () = ctx.stop.cancelled(), if late.is_none() => break,
-                answer = late_answer(&mut late) => return conclude(&ctx, event, answer, None, false).await,
-                () = tokio::time::sleep_until(again.unwrap_or(until)) => if again.is_none() { break },
-            }
-            let span = event.trace().part(Part::Inquire { rail: rail.name() });
+                answer = late_answer(&mut late) => {
+                    drop(aside);
+                    return conclude(&ctx, event, answer, None, false).await;
+                }
+                next = next(&ctx.gates, asks, again, until) => match next {
+                    Next::Ask(asking) => asking,
+                    Next::NotNow => {
+                        ctx.histories.asked(event.id());
+                        continue;
+                    }
+                    Next::Over => break,
+                },
+            };
+            let (span, began) = (event.trace().part(Part::Inquire { rail: rail.name() }), Instant::now());
             let finding = match timeout(terms.deadline, rail.inquire(&event.doubt().key())).await {
                 Ok(finding) => finding,
                 Err(_) => Finding::CannotSay,
             };
+            asking.seen(&finding, began.elapsed());
+            ctx.histories.asked(event.id());
             let finding = believed(finding, ctx.outside.now(), event.doubt().started_at(), &terms);
             end_inquiry(span, &finding);
             let settled = matches!(finding, Finding::Answered(Answer::Settled(_)));
@@ -197,6 +213,7 @@ pub(super) fn inquire<W: Wire, R: Rail>(
                 Ok(Opened::Doubt(still)) => event = still,
                 Ok(opened) => {
                     contradicted(&ctx, settled, &opened);
+                    drop(aside);
                     return opened_as(&ctx, opened).await;
                 }
                 Err((lost, back)) => {
@@ -208,7 +225,11 @@ pub(super) fn inquire<W: Wire, R: Rail>(
         if let Some(call) = late {
             ctx.late.keep(event.doubt(), call);
         }
-        interrupted(&ctx, event, "the rail has not said").await
+        let left = due(&ctx, &event).saturating_duration_since(Instant::now());
+        if ctx.stop.is_cancelled() || left.is_zero() {
+            return interrupted(&ctx, event, "the rail has not said").await;
+        }
+        hand_back(&ctx, event, "the rail has not said", left).await
     })
 }
 

@@ -15,6 +15,10 @@ pub(super) struct Slots {
     limit: u32,
     bytes_limit: u64,
     free: AtomicU32,
+    /// What the rail bears; never above the limit.
+    allowed: AtomicU32,
+    /// Held for payments in doubt: they make no call.
+    aside: AtomicU32,
     held_bytes: AtomicU64,
     freed: Notify,
 }
@@ -25,12 +29,17 @@ pub(super) struct Slot {
     bytes: u64,
 }
 
+/// Keeps one held slot out of what the rail's limit counts.
+pub(super) struct Aside(Arc<Slots>);
+
 impl Slots {
     pub(super) fn new(limit: u16, bytes_limit: u32) -> Arc<Self> {
         Arc::new(Self {
             limit: u32::from(limit),
             bytes_limit: u64::from(bytes_limit),
             free: AtomicU32::new(u32::from(limit)),
+            allowed: AtomicU32::new(u32::from(limit)),
+            aside: AtomicU32::new(0),
             held_bytes: AtomicU64::new(0),
             freed: Notify::new(),
         })
@@ -43,6 +52,30 @@ impl Slots {
     /// Slots that are neither held nor promised to a pull.
     pub(super) fn free(&self) -> u32 {
         self.free.load(Ordering::Acquire)
+    }
+
+    /// Free slots that may be promised now: no more than the rail bears beside what is on its way to it.
+    pub(super) fn room(&self) -> u32 {
+        let counted = self.used().saturating_sub(self.aside.load(Ordering::Acquire));
+        self.free().min(self.allowed().saturating_sub(counted))
+    }
+
+    /// How many events may be on their way to the rail, or at it.
+    pub(super) fn allowed(&self) -> u32 {
+        self.allowed.load(Ordering::Acquire)
+    }
+
+    /// Sets that, from 1 to the limit.
+    pub(super) fn allow(&self, events: u32) {
+        self.allowed.store(events.clamp(1, self.limit.max(1)), Ordering::Release);
+        self.freed.notify_one();
+    }
+
+    /// Keeps a held slot out of what is counted against it, until the guard is dropped.
+    pub(super) fn aside(self: &Arc<Self>) -> Aside {
+        self.aside.fetch_add(1, Ordering::AcqRel);
+        self.freed.notify_one();
+        Aside(Arc::clone(self))
     }
 
     /// Events in hand or promised.
@@ -83,7 +116,13 @@ impl Slots {
 
     /// The number of free slots from which a further pull is worth its while.
     pub(super) fn worthwhile(&self) -> u32 {
-        (self.limit / 4).max(1)
+        (self.allowed() / 4).max(1)
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        self.0.aside.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -139,5 +178,21 @@ mod tests {
         drop(slot);
         slots.give_back(2);
         assert_eq!((slots.free(), slots.fit(0, 100)), (8, 10));
+    }
+
+    #[test]
+    fn what_the_rail_bears_bounds_what_is_asked_for_beside_what_is_in_doubt() {
+        let slots = Slots::new(8, 1000);
+        slots.allow(3);
+        assert_eq!((slots.room(), slots.free(), slots.worthwhile()), (3, 8, 1));
+        slots.promise(3);
+        assert_eq!(slots.room(), 0);
+        let aside = slots.aside();
+        assert_eq!(slots.room(), 1);
+        drop(aside);
+        slots.allow(100);
+        assert_eq!((slots.room(), slots.allowed()), (5, 8));
+        slots.allow(0);
+        assert_eq!(slots.allowed(), 1);
     }
 }

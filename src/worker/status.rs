@@ -49,6 +49,8 @@ pub struct LaneStatus {
     pub in_flight: u32,
     /// Events that may be in hand.
     pub slots: u32,
+    /// Events that may be on their way to the rail or at it: less than the slots while it is slow.
+    pub in_flight_limit: u32,
     /// Hand-backs whose delay is not over.
     pub parked: usize,
     /// Their bound.
@@ -94,6 +96,8 @@ pub struct Breakers {
     pub outcomes: &'static str,
     /// Dead letters.
     pub dead_letters: &'static str,
+    /// Inquiries: open, it pauses them, and no pulls.
+    pub inquiries: &'static str,
 }
 
 trait Look: Send + Sync {
@@ -143,6 +147,7 @@ impl<W: Wire, R: Rail> Look for Context<W, R> {
                 settlement: self.gates.shown(Watch::Settlement),
                 outcomes: self.gates.shown(Watch::Outcomes),
                 dead_letters: self.gates.shown(Watch::DeadLetters),
+                inquiries: self.gates.shown(Watch::Inquiries),
             },
             breaker_forced: self.gates.held(),
             breaker_opened: count(&self.gates.counts.opened),
@@ -151,6 +156,7 @@ impl<W: Wire, R: Rail> Look for Context<W, R> {
             pulls_outstanding: self.pulls_outstanding.load(Ordering::Relaxed),
             in_flight: self.held(),
             slots: self.slots.limit(),
+            in_flight_limit: self.slots.allowed(),
             parked: self.parked.count(),
             parked_limit: self.lane.limits.parked,
             pending: self.pending.load(Ordering::Relaxed),

@@ -160,7 +160,7 @@ impl<W: Wire, R: Rail> Supervisor<W, R> {
         let open = ctx.gates.credit(Instant::now().into_std()) == Credit::Open;
         let terms = ctx.consumer.terms();
         let fits = terms.is_some_and(|t| ctx.slots.fit(0, t.largest) > 0);
-        let room = ctx.slots.free() > 0 && fits || ctx.pulls_outstanding.load(Ordering::Relaxed) > 0;
+        let room = ctx.slots.room() > 0 && fits || ctx.pulls_outstanding.load(Ordering::Relaxed) > 0;
         let saturated = terms.is_some_and(|t| facts.consumer.num_ack_pending >= t.max_ack_pending);
         let quiet = ctx.quiet_for() > ctx.lane.limits.expires.saturating_mul(2);
         if facts.consumer.num_pending == 0 || !open || !room || saturated || !quiet {

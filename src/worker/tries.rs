@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::domain::EventId;
 use crate::store::Note;
@@ -23,6 +24,10 @@ pub(super) struct Tries {
     pub(super) waits: u32,
     /// Starts that ended in a panic.
     pub(super) starts: u32,
+    /// Inquiries that were made about its payment.
+    pub(super) asked: u32,
+    /// When the next one is due.
+    pub(super) ask_at: Option<Instant>,
     /// Whether it was told that the payment is held.
     pub(super) told_held: bool,
     /// What `explain` will show.
@@ -86,6 +91,19 @@ impl Histories {
     /// Notes how often handling the event was started without an end.
     pub(super) fn started(&self, event: &EventId, starts: u32) {
         self.change(event, |tries| tries.starts = starts);
+    }
+
+    /// Notes when the payment is to be asked about.
+    pub(super) fn ask_at(&self, event: &EventId, at: Instant) {
+        self.change(event, |tries| tries.ask_at = Some(at));
+    }
+
+    /// Notes that the payment was asked about, or that its turn to be was let pass.
+    pub(super) fn asked(&self, event: &EventId) {
+        self.change(event, |tries| {
+            tries.asked = tries.asked.saturating_add(1);
+            tries.ask_at = None;
+        });
     }
 
     /// Notes that the payment was told as held.

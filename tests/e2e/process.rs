@@ -43,6 +43,7 @@ pub(crate) struct Lane {
     pub(crate) pulls_while_open: u64,
     pub(crate) pulls_outstanding: u32,
     pub(crate) in_flight: u32,
+    pub(crate) in_flight_limit: u32,
     pub(crate) received: u64,
     pub(crate) settled: u64,
     pub(crate) dead_lettered: u64,

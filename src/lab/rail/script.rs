@@ -16,6 +16,10 @@ pub struct Script {
     pub seed: u64,
     /// The least and the longest time before a reply.
     pub latency: Option<[SignedDuration; 2]>,
+    /// Becomes slower, evenly, from the start on.
+    pub slows: Option<Slows>,
+    /// POSTs that are worked on at once; the others wait. Without it all are.
+    pub capacity: Option<u16>,
     /// Whether a second POST with a key has no second effect. A rail that has forgotten its keys is like `false`: only
     /// whoever never sends twice what may have arrived pays once.
     #[serde(default = "yes")]
@@ -25,6 +29,16 @@ pub struct Script {
     /// The first that applies is taken.
     #[serde(default, rename = "behaviour")]
     pub behaviours: Vec<Behaviour>,
+}
+
+/// How the time before a reply grows.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Slows {
+    /// The least and the longest in the end.
+    pub to: [SignedDuration; 2],
+    /// How long that takes.
+    pub within: SignedDuration,
 }
 
 /// One way to behave.
@@ -108,7 +122,15 @@ pub enum ScriptError {
 
 impl Default for Script {
     fn default() -> Self {
-        Self { seed: 0, latency: None, idempotent: true, token_file: None, behaviours: Vec::new() }
+        Self {
+            seed: 0,
+            latency: None,
+            slows: None,
+            capacity: None,
+            idempotent: true,
+            token_file: None,
+            behaviours: Vec::new(),
+        }
     }
 }
 
@@ -159,7 +181,11 @@ impl Script {
     fn checked(self) -> Result<Self, ScriptError> {
         let [least, most] = self.latency.unwrap_or_default();
         let mut spans = self.behaviours.iter().flat_map(|b| [b.from, b.after, b.until.unwrap_or_default()]);
+        let [slow, slowest] = self.slows.map(|slows| slows.to).unwrap_or_default();
+        let within = self.slows.is_none_or(|slows| slows.within.is_positive());
         let rules = [
+            (!slow.is_negative() && slow <= slowest && within, "slows: to the least and the longest, within a time"),
+            (self.capacity != Some(0), "capacity: at least 1"),
             (!least.is_negative() && least <= most, "latency: the least first, then the longest"),
             (!spans.any(|span| span.is_negative()), "no time is negative"),
             (self.behaviours.iter().all(|b| (0.0..=1.0).contains(&b.share)), "share: from 0 to 1"),
@@ -185,12 +211,21 @@ impl Script {
         self.behaviours.iter().enumerate().find(applies).map(|(_, behaviour)| behaviour)
     }
 
-    /// The time before a reply.
+    /// The time before a reply, so long after the start.
     #[must_use]
-    pub fn latency(&self, key: &str, nth: u32) -> Duration {
-        let Some([least, most]) = self.latency else { return Duration::ZERO };
-        let spread = Duration::try_from(most.saturating_sub(least)).unwrap_or_default();
-        let least = Duration::try_from(least).unwrap_or_default();
+    pub fn latency(&self, key: &str, nth: u32, since: Duration) -> Duration {
+        let [least, most] = self.latency.unwrap_or_default().map(|span| Duration::try_from(span).unwrap_or_default());
+        let [least, most] = match &self.slows {
+            None => [least, most],
+            Some(Slows { to: [slow, slowest], within }) => {
+                let part = (since.as_secs_f64() / within.as_secs_f64()).min(1.0);
+                [(least, slow), (most, slowest)].map(|(from, to)| {
+                    let to = Duration::try_from(*to).unwrap_or_default();
+                    from.mul_f64(1.0 - part).saturating_add(to.mul_f64(part))
+                })
+            }
+        };
+        let spread = most.saturating_sub(least);
         least.saturating_add(spread.mul_f64(self.chance(key, &format!("latency {nth}"))))
     }
 
@@ -238,6 +273,8 @@ mod tests {
         for bad in [
             "sede = 1",
             "latency = [\"2s\", \"1s\"]",
+            "slows = { to = [\"1s\", \"1s\"], within = \"0s\" }",
+            "capacity = 0",
             "[[behaviour]]\nkind = \"explode\"",
             "[[behaviour]]\nkind = \"error\"\nshare = 2.0",
             "[[behaviour]]\nkind = \"error\"\nstatus = 100",
@@ -246,8 +283,12 @@ mod tests {
             assert!(Script::parse(bad).is_err(), "{bad}");
         }
         assert_eq!(
-            Script::parse("latency = [\"5ms\", \"5ms\"]").expect("valid").latency("k", 1),
+            Script::parse("latency = [\"5ms\", \"5ms\"]").expect("valid").latency("k", 1, Duration::ZERO),
             Duration::from_millis(5)
         );
+        let text = "latency = [\"0s\", \"0s\"]\nslows = { to = [\"1s\", \"1s\"], within = \"10s\" }";
+        let slows = Script::parse(text).expect("valid");
+        let after = |seconds| slows.latency("k", 1, Duration::from_secs(seconds)).as_millis();
+        assert_eq!([0, 5, 10, 99].map(after), [0, 500, 1_000, 1_000]);
     }
 }

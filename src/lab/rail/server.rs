@@ -13,6 +13,7 @@ use actix_web::http::header::{AUTHORIZATION, RETRY_AFTER};
 use actix_web::{App, HttpRequest, HttpResponse, HttpResponseBuilder, HttpServer, web};
 use jiff::Timestamp;
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use super::ledger::{Ledger, Paid, Standing, Sums, Taken};
 use super::script::{Behaviour, Kind, Script};
@@ -24,6 +25,8 @@ struct Shared {
     ledger: Ledger,
     script: RwLock<Arc<Script>>,
     began: Mutex<Instant>,
+    /// Where its capacity is bounded.
+    desks: RwLock<Option<Arc<Semaphore>>>,
     /// POSTs and inquiries by key in this process.
     counts: Mutex<HashMap<String, [u32; 2]>>,
 }
@@ -46,6 +49,7 @@ impl ScriptedRail {
     pub fn start(listen: SocketAddr, script: Script, ledger: Ledger) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             ledger,
+            desks: RwLock::new(desks(&script)),
             script: RwLock::new(Arc::new(script)),
             began: Mutex::new(Instant::now()),
             counts: Mutex::default(),
@@ -80,6 +84,7 @@ impl ScriptedRail {
 
     /// Behaves by another script from now on, whose times begin now. Gives the one before.
     pub fn play(&self, script: Script) -> Script {
+        *self.shared.desks.write().unwrap_or_else(PoisonError::into_inner) = desks(&script);
         let mut now = self.shared.script.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *now, Arc::new(script));
         *self.shared.began.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
@@ -101,6 +106,13 @@ impl ScriptedRail {
         counts.iter().map(|(key, [posts, _])| (key.clone(), *posts)).filter(|(_, posts)| *posts > 0).collect()
     }
 
+    /// Keys that were asked about in this process.
+    #[must_use]
+    pub fn asked_about(&self) -> usize {
+        let counts = self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.values().filter(|[_, inquiries]| *inquiries > 0).count()
+    }
+
     /// The ledger in numbers.
     ///
     /// # Errors
@@ -113,6 +125,10 @@ impl ScriptedRail {
     pub async fn stop(self) {
         self.handle.stop(false).await;
     }
+}
+
+fn desks(script: &Script) -> Option<Arc<Semaphore>> {
+    script.capacity.map(|desks| Arc::new(Semaphore::new(usize::from(desks))))
 }
 
 fn keep_line(connection: &dyn Any, data: &mut Extensions) {
@@ -153,7 +169,12 @@ async fn post(shared: web::Data<Shared>, request: HttpRequest, body: web::Bytes)
     let key = request.headers().get("idempotency-key").and_then(|key| key.to_str().ok()).filter(|key| !key.is_empty());
     let Some(key) = key else { return HttpResponse::BadRequest().json(json!({ "error": "no Idempotency-Key" })) };
     let nth = shared.count(key, 0);
-    tokio::time::sleep(script.latency(key, nth)).await;
+    let desks = shared.desks.read().unwrap_or_else(PoisonError::into_inner).clone();
+    let _desk = match desks {
+        Some(desks) => desks.acquire_owned().await.ok(),
+        None => None,
+    };
+    tokio::time::sleep(script.latency(key, nth, since)).await;
     let behaviour = script.behaviour(key, nth, false, since);
     if let Some(reply) = before(behaviour, &request).await {
         return reply;
@@ -216,7 +237,7 @@ async fn inquire(shared: web::Data<Shared>, request: HttpRequest, key: web::Path
         return HttpResponse::Unauthorized().json(json!({ "error": "token" }));
     }
     let nth = shared.count(&key, 1);
-    tokio::time::sleep(script.latency(&key, nth)).await;
+    tokio::time::sleep(script.latency(&key, nth, since)).await;
     let unknown = || HttpResponse::NotFound().json(json!({ "status": "NOT_FOUND" }));
     match script.behaviour(&key, nth, true, since) {
         Some(behaviour) if behaviour.kind == Kind::InquiryError => return refusal(behaviour.status),

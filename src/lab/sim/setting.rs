@@ -8,7 +8,7 @@ use crate::broker::Streams;
 use crate::domain::{LaneName, SchemeName, StreamName};
 use crate::intake::{Rules, Scheme};
 use crate::operate::publish::Addresses;
-use crate::resilience::{Backoff, BreakerPolicy, BreakerSettings, RetryDelays, RetryPolicy};
+use crate::resilience::{Backoff, BreakerPolicy, BreakerSettings, LimitPolicy, RetryDelays, RetryPolicy};
 use crate::store::{BookPolicy, Unknown, WriterLimits};
 use crate::worker::{Lane, Limits};
 
@@ -73,6 +73,7 @@ impl Setting {
                 limits,
                 retry: RetryPolicy::new(10, Duration::from_secs(86_400), delays).ok()?,
                 breaker: BreakerPolicy::new(breaker).ok()?,
+                limit: Some(LimitPolicy::default()),
             },
             limits: WriterLimits { group: 16, claim: plan.claim, poison_starts: POISON_STARTS, keep: None },
             book: BookPolicy { unknown: Unknown::Open { overdraft: true }, declared: BTreeMap::new() },

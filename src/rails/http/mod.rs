@@ -10,10 +10,10 @@ mod settings;
 mod template;
 #[cfg(test)]
 pub(crate) mod tests;
+mod witness;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -27,6 +27,7 @@ use crate::store::Order;
 use client::Wire;
 use fields::Source;
 use mapping::Heard;
+use witness::{Witness, Worth};
 
 pub use client::{HttpSetUp, plain_client};
 pub use mapping::{Mapping, MappingParts, Meaning};
@@ -41,7 +42,7 @@ pub use template::{Template, TemplateError};
 ///
 /// An inquiry's "not found" counts only once an inquiry of this process has found a settled payment: a status call
 /// that looks in the wrong place would otherwise have every payment sent again. Where none has, the first payment
-/// that this process saw settled is asked about as a witness.
+/// that this process saw settled is asked about as a witness; where there is none, the payment in doubt waits.
 pub struct Http {
     name: &'static str,
     settings: HttpSettings,
@@ -50,10 +51,7 @@ pub struct Http {
     calls: Semaphore,
     /// Inquiries under way: a rail that hangs on submissions must not keep them from being asked about.
     asks: Semaphore,
-    /// An inquiry of this process has found a settled payment.
-    finds: AtomicBool,
-    /// The first key that this process saw settled.
-    witness: Mutex<Option<RailKey>>,
+    witness: Mutex<Witness>,
 }
 
 impl fmt::Debug for Http {
@@ -77,8 +75,7 @@ impl Http {
             wire: Wire::new(&settings).await?,
             calls: Semaphore::new(usize::from(settings.connections)),
             asks: Semaphore::new(usize::from(settings.inquiries)),
-            finds: AtomicBool::new(false),
-            witness: Mutex::new(None),
+            witness: Mutex::default(),
             settings,
         })
     }
@@ -123,20 +120,26 @@ impl Http {
         self.saw(&heard).await;
         let finding = self.settings.mapping.finding(&heard, key);
         if matches!(finding, Finding::Answered(Answer::Settled(_))) {
-            self.finds.store(true, Ordering::Relaxed);
+            self.witness().found();
         }
         finding
     }
 
-    /// Whether a "not found" of this rail is worth anything yet.
-    async fn finds_what_is_settled(&self, asked: &RailKey) -> bool {
-        let witness = self.witness.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if !self.finds.load(Ordering::Relaxed)
-            && let Some(witness) = witness.filter(|witness| witness != asked)
-        {
-            drop(self.ask(&witness).await);
+    /// Whether it counts that a key was not found; a witness is asked about first where that is not known.
+    async fn not_found_counts(&self, asked: &RailKey) -> bool {
+        let worth = self.witness().worth(asked);
+        match worth {
+            Worth::Counts => true,
+            Worth::Nothing => false,
+            Worth::IfFound(settled) => {
+                drop(self.ask(&settled).await);
+                self.witness().worth(asked) == Worth::Counts
+            }
         }
-        self.finds.load(Ordering::Relaxed)
+    }
+
+    fn witness(&self) -> MutexGuard<'_, Witness> {
+        self.witness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn saw(&self, heard: &Heard) {
@@ -162,15 +165,18 @@ impl Rail for Http {
         self.saw(&heard).await;
         let answer = self.settings.mapping.answer(&heard, order.key());
         if matches!(answer, Answer::Settled(_)) {
-            let mut witness = self.witness.lock().unwrap_or_else(PoisonError::into_inner);
-            witness.get_or_insert_with(|| order.key().clone());
+            self.witness().settled(order.key(), Instant::now(), self.settings.terms.key_retention);
         }
         answer
     }
 
+    fn answers_inquiries(&self) -> bool {
+        self.settings.inquiry.is_some()
+    }
+
     async fn inquire(&self, key: &RailKey) -> Finding {
         let finding = self.ask(key).await;
-        if finding == Finding::NotFound && !self.finds_what_is_settled(key).await {
+        if finding == Finding::NotFound && !self.not_found_counts(key).await {
             return Finding::CannotSay;
         }
         finding

@@ -40,7 +40,10 @@ const COUNTERS: &[(&str, &str)] = &[
 const GAUGES: &[(&str, &str)] = &[
     ("acquit_build_info", "1, labelled with the version."),
     ("acquit_messages_in_flight", "Events held."),
-    ("acquit_in_flight_limit", "Events that may be held."),
+    (
+        "acquit_in_flight_limit",
+        "Events that may be on their way to the rail or at it; less than the slots while it is slow.",
+    ),
     ("acquit_settlement_unknown", "Payments whose rail has not said what became of them, in this worker's hands."),
     ("acquit_unknown_payments", "Payments in doubt in the whole store; the same in every worker of a fleet."),
     ("acquit_unknown_amount", "Money in doubt in the whole store, in the currency's own unit."),
