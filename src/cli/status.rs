@@ -70,6 +70,10 @@ fn show(status: &Value) {
             text(lane, "handed_back"),
             text(lane, "abandoned"),
         ));
+        if lane.get("tracker_limit").and_then(Value::as_u64).is_some_and(|limit| limit > 0) {
+            let (tracked, limit) = (text(lane, "tracker"), text(lane, "tracker_limit"));
+            out(&format!("  tracked {tracked}/{limit}, by this worker so far {}", text(lane, "tracked")));
+        }
         if let Some(until) = lane.get("paused_until").and_then(Value::as_str) {
             out(&format!("  paused by an operator until {until}"));
         }

@@ -13,6 +13,7 @@ use super::problem::{Origin, Problem};
 use super::rails::{self, Rail};
 use super::raw::{Instance, Written, variable};
 use super::read::Table;
+use super::tracking;
 
 /// The lane of a configuration that names none.
 pub(super) const DEFAULT_LANE: &str = "payments";
@@ -83,10 +84,12 @@ fn lane(
     };
     let bad = limits.check(rail.map_or(BOOK_DEADLINE, |rail| rail.deadline));
     report(table, "", bad, problems);
+    let in_progress = tracking::in_progress(table, problems);
     let retry = retry(table, problems);
     let breaker = BreakerPolicy::new(breaker(table)).map_err(|bad| report(table, "breaker.", bad, problems)).ok();
     let rules = Rules::new(served?).with_horizon(table.whole("execution_horizon_days"));
-    Some(Lane { name: name?, consumer: consumer?, rules, limits, retry: retry?, breaker: breaker? })
+    let in_progress = in_progress?;
+    Some(Lane { name: name?, consumer: consumer?, rules, limits, retry: retry?, breaker: breaker?, in_progress })
 }
 
 /// Adds what a constructor found, unless a key of the same table has no value at all: that is a problem already, and

@@ -134,6 +134,9 @@ fn section(f: &mut Formatter<'_>, lane: &LaneStatus) -> fmt::Result {
     row(f, "backlog", false, lane.pending)?;
     row(f, "in flight", false, format_args!("{} of {}", lane.in_flight, lane.slots))?;
     row(f, "parked", false, format_args!("{} of {}", lane.parked, lane.parked_limit))?;
+    if lane.tracker > 0 || lane.tracker_limit > 0 {
+        row(f, "tracked", false, format_args!("{} of {}", lane.tracker, lane.tracker_limit))?;
+    }
     row(f, "pulls outstanding", false, lane.pulls_outstanding)?;
     let oldest = format!("{:.1} s", lane.oldest_unacked_s);
     row(f, "oldest not acknowledged", lane.oldest_unacked_critical, oldest)?;

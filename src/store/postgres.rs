@@ -11,6 +11,7 @@ mod load;
 mod migrate;
 mod save;
 mod sql;
+mod tracker;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::rows::{Changes, Rows, Wanted};
+use super::tracker::{DueList, DueWanted};
 use super::{Backend, StoreLost, Trouble};
 use crate::domain::{StoreId, StreamName};
 use connect::Session;
@@ -33,6 +35,7 @@ pub(super) use load::{attempt_of, event_of, money, payment_of, signed, unsigned}
 pub(super) use migrate::verify;
 pub use migrate::{Provisioned, migrate};
 pub(super) use sql::{event_columns, payment_columns};
+pub(super) use tracker::tracking;
 
 /// Numbers taken at once; never fewer than a group can need.
 const BLOCK: i64 = 4096;
@@ -216,6 +219,14 @@ impl Backend for Postgres {
         self.memory.payments.used(changes.new_payments.iter().map(|row| row.row).max());
         self.memory.accounts.used(changes.new_accounts.iter().map(|(_, row)| row.id).max());
         Ok(())
+    }
+
+    async fn due(&mut self, wanted: &DueWanted) -> Result<DueList, Trouble> {
+        self.session().await?;
+        let patience = self.patience();
+        let Some(session) = &self.session else { return Err(Trouble::Lost(StoreLost::Closed)) };
+        let end = timeout(patience, tracker::due(session, wanted)).await;
+        self.settle(end).await
     }
 
     async fn reset(&mut self) -> Result<(), Trouble> {

@@ -8,3 +8,4 @@ mod postgres;
 mod pruning;
 mod rail;
 mod reading;
+mod tracking;

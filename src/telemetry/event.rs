@@ -107,6 +107,7 @@ pub(crate) enum Flow<'a> {
     HandlerPanicked { lane: &'a str, event: &'a str, starts: u32 },
     AckUnknown { lane: &'a str, event: &'a str, detail: &'a str },
     Unknown { lane: &'a str, payment: &'a str },
+    TrackedUnreadable { lane: &'a str, event: &'a str },
     HeldForPerson { lane: &'a str, payment: &'a str },
     HeldNotTold { lane: &'a str, payment: &'a str, detail: &'a str },
     OldEvent { lane: &'a str, age: Duration, max_age: Duration },
@@ -160,6 +161,9 @@ impl Flow<'_> {
             }
             Self::Unknown { lane, payment } => {
                 error!(lane, payment, "the rail has not said what became of this payment")
+            }
+            Self::TrackedUnreadable { lane, event } => {
+                error!(lane, event, "the tracker holds an event that this worker's decoder does not read");
             }
             Self::HeldForPerson { lane, payment } => error!(lane, payment, "held for a person"),
             Self::HeldNotTold { lane, payment, detail } => {

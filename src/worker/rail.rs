@@ -14,6 +14,7 @@ use super::gate::Watch;
 use super::held::tell;
 use super::late::Call as Late;
 use super::process::{condemn, decide, foreign, hand_back, interrupted, opened_as, pass};
+use super::track::offer;
 use crate::broker::Wire;
 use crate::domain::{Answer, Finding, NotSent};
 use crate::rails::{Rail, Terms};
@@ -74,7 +75,7 @@ fn end_attempt(span: Span, answer: &Answer) {
     }
 }
 
-fn call_of(answer: &Answer) -> Call {
+pub(super) fn call_of(answer: &Answer) -> Call {
     match answer {
         Answer::Settled(_) | Answer::InProgress | Answer::Rejected { .. } | Answer::Blocked => Call::Served,
         Answer::NotSent(NotSent::OurFault) => Call::OurFault,
@@ -99,6 +100,12 @@ async fn conclude<W: Wire, R: Rail>(
         match event.conclude(&ctx.store, answer.clone()).await {
             Ok(Settled::Final(event)) => return opened_as(ctx, Opened::Final(event)).await,
             Ok(Settled::Elsewhere(event)) => return opened_as(ctx, Opened::Elsewhere(event)).await,
+            Ok(Settled::Doubt(event)) if answer == Answer::InProgress => {
+                return match offer(ctx, event, true).await {
+                    Ok(end) => end,
+                    Err(event) => inquire(ctx, event, late).await,
+                };
+            }
             Ok(Settled::Doubt(event)) => return inquire(ctx, event, late).await,
             Ok(Settled::ForPerson(event)) => {
                 Flow::HeldForPerson { lane: ctx.name(), payment: &event.id().to_string() }.emit();
@@ -162,7 +169,14 @@ pub(super) fn inquire<W: Wire, R: Rail>(
         let mut event = event;
         let terms = rail.terms();
         let longest = terms.longest_execution.saturating_add(terms.deadline);
+        let mut said = false;
         for inquiries in 0_u32.. {
+            if late.is_none() {
+                event = match offer(&ctx, event, said).await {
+                    Ok(end) => return end,
+                    Err(event) => event,
+                };
+            }
             tell(&ctx, &event, &terms).await;
             let after = match decide(&ctx, &event, Unfinished::Doubt { inquiries }, false, "the rail has not said") {
                 Disposition::Inquire { after } | Disposition::Later { after, .. } => after,
@@ -188,6 +202,7 @@ pub(super) fn inquire<W: Wire, R: Rail>(
             };
             let finding = believed(finding, ctx.outside.now(), event.doubt().started_at(), &terms);
             end_inquiry(span, &finding);
+            said = finding == Finding::Answered(Answer::InProgress);
             match event.resume(&ctx.store, finding, longest).await {
                 Ok(Opened::Doubt(still)) => event = still,
                 Ok(opened) => return opened_as(&ctx, opened).await,
@@ -206,7 +221,7 @@ pub(super) fn inquire<W: Wire, R: Rail>(
 
 /// A rail that may have forgotten a key finds nothing under it, whatever it did: from half of the retention on its
 /// "not found" says nothing, and the payment waits for an answer or a person.
-fn believed(finding: Finding, now: Timestamp, started_at: Timestamp, terms: &Terms) -> Finding {
+pub(super) fn believed(finding: Finding, now: Timestamp, started_at: Timestamp, terms: &Terms) -> Finding {
     let age = Duration::try_from(now.duration_since(started_at)).unwrap_or_default();
     let remembered = age <= terms.key_retention / 2;
     if finding == Finding::NotFound && !remembered { Finding::CannotSay } else { finding }

@@ -16,15 +16,15 @@ use crate::process::{Worker, wait_until};
 use crate::site::{Role, Setup, Site};
 
 /// The stand-in as a process of its own. Dropped, it is killed.
-struct Bank {
+pub(crate) struct Bank {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     ledger: PathBuf,
 }
 
 impl Bank {
     /// Starts it; `None` takes a free port.
-    async fn start(site: &Site, script: &str, address: Option<SocketAddr>) -> Self {
+    pub(crate) async fn start(site: &Site, script: &str, address: Option<SocketAddr>) -> Self {
         let folder = site.folder("bank");
         let (ledger, file) = (folder.join("ledger.db"), folder.join("script.toml"));
         std::fs::write(&file, script).unwrap();
@@ -43,7 +43,7 @@ impl Bank {
     }
 
     /// What happened, each effect by itself: payment, currency, value, reference.
-    fn effects(&self) -> Vec<(String, String, String, String)> {
+    pub(crate) fn effects(&self) -> Vec<(String, String, String, String)> {
         let ledger = Connection::open(&self.ledger).unwrap();
         let sql = "SELECT payment_id, currency, value, printf('rail-%09d', number) FROM effects";
         let mut effects = ledger.prepare(sql).unwrap();
@@ -52,7 +52,7 @@ impl Bank {
     }
 
     /// Every payment has one effect, and the store's outcome is that effect.
-    fn agrees_with(&self, site: &Site, settled: usize) {
+    pub(crate) fn agrees_with(&self, site: &Site, settled: usize) {
         let effects = self.effects();
         let payments: BTreeSet<&str> = effects.iter().map(|(payment, ..)| payment.as_str()).collect();
         assert_eq!((effects.len(), payments.len()), (settled, settled), "effects and payments");
@@ -72,7 +72,7 @@ impl Bank {
 }
 
 /// Has the lane settle over a rail at `bank`; `more` are further keys of it.
-fn route(site: &Site, bank: SocketAddr, more: &str) {
+pub(crate) fn route(site: &Site, bank: SocketAddr, more: &str) {
     let file = site.store().with_file_name("acquit.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     let text = text.replace("name = \"payments\"\n", "name = \"payments\"\nroute = \"bank\"\n");

@@ -31,3 +31,4 @@ mod site;
 mod stops;
 mod stores;
 mod traces;
+mod tracking;

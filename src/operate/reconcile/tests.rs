@@ -12,7 +12,7 @@ use crate::domain::{
     Code, Currency, EventId, Fingerprint, LaneName, Money, OrderKey, PaymentId, Reason, References, SchemeName,
     StreamName,
 };
-use crate::store::{EventKind, EventRow, PaymentLine, State};
+use crate::store::{EventKind, EventRow, PaymentLine, State, Tracking};
 
 const CREATED: i64 = 1000;
 
@@ -49,6 +49,20 @@ impl World {
     }
 
     fn payment(&mut self, row: i64, id: &str, seq: u64, state: State, content: u8, minor: i64) {
+        self.payment_of(row, id, seq, state, content, minor, None);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the columns of a row")]
+    fn payment_of(
+        &mut self,
+        row: i64,
+        id: &str,
+        seq: u64,
+        state: State,
+        content: u8,
+        minor: i64,
+        tracked: Option<Tracking>,
+    ) {
         let line = PaymentLine {
             row,
             payment_id: PaymentId::parse(id).expect("valid"),
@@ -60,6 +74,7 @@ impl World {
             rail: "book".to_owned(),
             requested_at: Timestamp::UNIX_EPOCH,
             finished_at: Timestamp::from_millisecond(5000).ok(),
+            tracked,
             attempts: 1,
         };
         self.scratch.put_payment(&line).expect("put");
@@ -242,6 +257,25 @@ fn an_open_payment_is_held_unless_its_event_is_acknowledged() {
     assert_eq!((held.in_flight, held.for_person), (1, 1));
     world.floor = 1;
     assert_eq!(world.kinds(), [(Kind::AcknowledgedEarly, 1)]);
+}
+
+#[test]
+fn a_tracked_payment_is_held_although_its_event_is_acknowledged_and_its_outcome_is_still_to_come() {
+    let mut world = World::new(2, 2);
+    world.event(1, Some("A"), 1, 100);
+    world.event(2, Some("B"), 2, 50);
+    let at = Timestamp::UNIX_EPOCH;
+    let tracked = Some(Tracking { since: at, due: at, sweeps: 3 });
+    world.payment_of(1, "A", 1, State::Open, 1, 100, tracked);
+    world.payment_of(2, "B", 2, State::Settled, 2, 50, tracked);
+    assert_eq!(world.kinds(), []);
+    let counts = compare::counts(&world.scratch).expect("counted");
+    assert_eq!((counts.held.tracked, counts.held.total(), counts.settled), (1, 1, 1));
+    let (money, conserved) = money::sums(&world.scratch).expect("summed");
+    assert!(conserved && money["EUR"].held == "1.00", "{money:?}");
+    // Told, or so the store says: then the outcome event must be there.
+    world.payment(2, "B", 2, State::Settled, 2, 50);
+    assert_eq!(world.kinds(), [(Kind::SettledWithoutOutcome, 1)]);
 }
 
 #[test]
