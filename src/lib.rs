@@ -34,7 +34,7 @@
 //! 1. Nothing is lost: what was published is settled, rejected, dead-lettered, a duplicate, or held.
 //! 2. One `payment_id` has at most one settlement effect, whatever is redelivered, redriven, restarted or killed.
 //! 3. An acknowledgement needs an `Announced`, made only from a PubAck of the outcome event of a [`store::Recorded`],
-//!    made only after a commit. A TERM needs a dead letter that the broker confirmed. A dropped delivery sends nothing.
+//!    made only after a commit, or of the event that tells of a [`store::Tracked`] payment. A TERM needs a dead letter that the broker confirmed. A dropped delivery sends nothing.
 //! 4. Unknown is not failure: an attempt that may have reached a rail is a [`store::Doubt`], and a doubt is inquired
 //!    about; it can be neither submitted nor condemned.
 //! 5. A dead letter carries the body byte for byte: condemned in the store, published and confirmed, then terminated.
@@ -49,11 +49,12 @@
 //! # Absent on purpose
 //! - No `stream()` or `messages()` of the NATS client: they fetch ahead of need and cannot be paused.
 //! - No `max_deliver` and no count of deliveries in a decision: a count restarts with the server, a payment must not.
-//! - No outbox table: the un-acknowledged message is the outbox.
+//! - No outbox table: the un-acknowledged message is the outbox. Only what a lane tracks (`in_progress = "track"`) is
+//!   acknowledged before its end; the store keeps its message and is swept until the outcome is told.
 //! - No retry inside a rail: a second sending is the worker's decision, under the same key.
 //! - No order between payments, and no exactly-once outcome events: consumers drop repeats by message id.
 //! - No creating or changing of consumers by a worker: `acquit provision` does that.
-//! - Not in this version: a tracker of what is not final, a second rail to fall back on.
+//! - Not in this version: a second rail to fall back on.
 
 pub mod broker;
 pub mod cli;

@@ -170,6 +170,17 @@ impl<W: Wire> Delivery<W> {
         self.what.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str)
     }
 
+    /// What the tracker keeps of it: the body byte for byte, and every header but those that the broker acts on. It is
+    /// judged anew from that, and what it leads to continues this event's trace.
+    pub(crate) fn message(&self) -> crate::store::Message {
+        let all = self.what.headers.as_ref().map(super::topology::header_pairs).unwrap_or_default();
+        let broker = |name: &str| name.to_ascii_lowercase().starts_with("nats-");
+        let mut headers: Vec<(String, String)> =
+            all.into_iter().filter(|(name, _)| !broker(name) && name != "traceparent").collect();
+        headers.extend(self.onward().map(|trace| ("traceparent".to_owned(), trace.into_owned())));
+        crate::store::Message { headers, body: self.what.payload.clone() }
+    }
+
     pub(crate) fn requested_at(&self) -> Timestamp {
         self.what.requested_at
     }

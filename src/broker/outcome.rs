@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::domain::{Outcome, PaymentId, Reason, RefusedBy, Rejected, Settled};
-use crate::store::Doubt;
+use crate::store::{Doubt, Tracked};
 
 #[derive(Serialize)]
 pub(super) struct DeadLettered<'a> {
@@ -164,6 +164,27 @@ pub(super) fn held(doubt: &Doubt, why: HeldWhy, now: Timestamp) -> (String, Stri
     };
     let subject = format!("payments.held.{}.{}", origin.scheme, origin.order_key);
     (subject, format!("{}:held", doubt.payment_id()), to_json(&body))
+}
+
+/// The same where the tracker owns the payment: nobody needs to know who waits for the rail, so the message id is one.
+pub(super) fn tracked(proof: &Tracked, now: Timestamp) -> (String, String, Bytes) {
+    let (references, why) = (proof.references(), if proof.is_held() { HeldWhy::ForPerson } else { HeldWhy::LateRail });
+    let body = HeldBody {
+        contract: 1,
+        payment_id: proof.payment_id().as_str(),
+        status: "held",
+        scheme: proof.scheme().as_str(),
+        lane: proof.lane().as_str(),
+        rail: proof.rail(),
+        reasons: [why.reason()],
+        end_to_end_id: references.end_to_end_id.as_deref(),
+        instruction_id: references.instruction_id.as_deref(),
+        uetr: references.uetr.as_deref(),
+        requested_at: Millis(proof.requested_at()),
+        held_at: Millis(now),
+    };
+    let subject = format!("payments.held.{}.{}", proof.scheme(), proof.order_key());
+    (subject, format!("{}:held", proof.payment_id()), to_json(&body))
 }
 
 fn settled_body(settled: &Settled) -> SettledBody<'_> {

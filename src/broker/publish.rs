@@ -10,11 +10,11 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::outcome::{DeadLettered, HeldWhy, Millis, describe, held, to_json};
+use super::outcome::{DeadLettered, HeldWhy, Millis, describe, held, to_json, tracked};
 use super::topology::ErrorBody;
 use super::{AckUnknown, ApiError, Broker, Delivery, Outgoing, Wire, WireError};
 use crate::domain::{EventId, Reason, StreamName, millis};
-use crate::store::{Condemned, Doubt, Recorded};
+use crate::store::{Condemned, Confirmed, Doubt, Recorded, Tracked};
 use crate::telemetry::step::{Step, at};
 
 /// How long a publication waits for its PubAck.
@@ -66,7 +66,8 @@ impl PublishError {
     }
 }
 
-/// Proof that an outcome is durable in the store and that its event has a PubAck.
+/// Proof that an outcome, or that the tracker owns the payment, is durable in the store, and that the event which tells
+/// of it has a PubAck.
 #[must_use]
 pub(crate) struct Announced {
     event: EventId,
@@ -74,6 +75,12 @@ pub(crate) struct Announced {
 
 impl Announced {
     pub(super) fn event(&self) -> &EventId {
+        &self.event
+    }
+}
+
+impl Confirmed for Announced {
+    fn event(&self) -> &EventId {
         &self.event
     }
 }
@@ -222,6 +229,20 @@ impl<W: Wire> Broker<W> {
         let (subject, id, body) = held(doubt, why, Timestamp::now());
         let trace = delivery.onward();
         self.publish(subject, &id, body, trace.as_deref(), &self.streams.outcomes).await.map(drop)
+    }
+
+    /// Publishes that a payment goes on without its event, and waits for the PubAck: then the event may be acknowledged.
+    pub(crate) async fn announce_tracked(
+        &self,
+        proof: Tracked,
+        traceparent: Option<&str>,
+    ) -> Result<Announced, (PublishError, Tracked)> {
+        at(Step::BeforeOutcome);
+        let (subject, id, body) = tracked(&proof, Timestamp::now());
+        match self.publish(subject, &id, body, traceparent, &self.streams.outcomes).await {
+            Ok(_) => Ok(Announced { event: proof.event().clone() }),
+            Err(error) => Err((error, proof)),
+        }
     }
 
     async fn publish(

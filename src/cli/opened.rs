@@ -7,7 +7,7 @@ use super::setup::{read, sqlite_settings};
 use crate::config::{Config, Place};
 use crate::domain::StoreId;
 use crate::operate::guard::StoreGuard;
-use crate::store::{Backend, Changes, Postgres, Pruned, Rows, Sqlite, Trouble, Wanted};
+use crate::store::{Backend, Changes, DueList, DueWanted, Postgres, Pruned, Rows, Sqlite, Trouble, Wanted};
 
 /// Whichever store it is.
 #[derive(Debug)]
@@ -66,6 +66,13 @@ impl Backend for Opened {
         match self {
             Self::Sqlite(store) => store.reset().await,
             Self::Postgres(store) => store.reset().await,
+        }
+    }
+
+    async fn due(&mut self, wanted: &DueWanted) -> Result<DueList, Trouble> {
+        match self {
+            Self::Sqlite(store) => store.due(wanted).await,
+            Self::Postgres(store) => store.due(wanted).await,
         }
     }
 

@@ -77,6 +77,10 @@ fn show(status: &Value) {
         if number("in_flight_limit") < number("slots") {
             out(&format!("  the rail bears {} at once now", text(lane, "in_flight_limit")));
         }
+        if lane.get("tracker_limit").and_then(Value::as_u64).is_some_and(|limit| limit > 0) {
+            let (tracked, limit) = (text(lane, "tracker"), text(lane, "tracker_limit"));
+            out(&format!("  tracked {tracked}/{limit}, by this worker so far {}", text(lane, "tracked")));
+        }
         if let Some(until) = lane.get("paused_until").and_then(Value::as_str) {
             out(&format!("  paused by an operator until {until}"));
         }

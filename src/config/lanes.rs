@@ -15,6 +15,7 @@ use super::problem::{Origin, Problem};
 use super::rails::{self, Rail};
 use super::raw::{Instance, Written, variable};
 use super::read::Table;
+use super::tracking;
 
 /// The lane of a configuration that names none.
 pub(super) const DEFAULT_LANE: &str = "payments";
@@ -85,11 +86,13 @@ fn lane(
     };
     let bad = limits.check(rail.map_or(BOOK_DEADLINE, |rail| rail.deadline));
     report(table, "", bad, problems);
+    let in_progress = tracking::in_progress(table, problems);
     let retry = retry(table, problems);
     let breaker = BreakerPolicy::new(breaker(table)).map_err(|bad| report(table, "breaker.", bad, problems)).ok();
     let limit = limit(table, limits.slots, problems);
     let rules = Rules::new(served?).with_horizon(table.whole("execution_horizon_days"));
-    Some(Lane { name: name?, consumer: consumer?, rules, limits, retry: retry?, breaker: breaker?, limit: limit? })
+    let (retry, breaker, limit, in_progress) = (retry?, breaker?, limit?, in_progress?);
+    Some(Lane { name: name?, consumer: consumer?, rules, limits, retry, breaker, limit, in_progress })
 }
 
 /// How the calls at once follow the rail; `Some(None)` where they do not.

@@ -16,6 +16,7 @@ mod raw;
 mod read;
 mod schemes;
 mod sections;
+mod tracking;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

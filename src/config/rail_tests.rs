@@ -1,6 +1,7 @@
 use std::fs;
 
 use super::tests::{load, refused};
+use crate::worker::InProgress;
 
 const GOOD: &str = r#"
 [[lane]]
@@ -150,4 +151,33 @@ fn a_rail_lane_follows_what_its_rail_bears_unless_it_is_told_not_to() {
     let keys: Vec<&str> = told.lines().filter_map(|line| line.split(' ').next()).collect();
     let expected = ["lane.a.limit.adaptive", "lane.a.limit.least", "lane.a.limit.slowdown", "lane.b.limit.least"];
     assert!(expected.iter().all(|key| keys.contains(key)), "{told}");
+}
+
+#[test]
+fn a_lane_over_a_rail_may_track_what_takes_long_within_a_bound_in_count_and_money() {
+    let held = load(GOOD, &[], &[]).unwrap();
+    assert!(held.lanes.iter().all(|lane| lane.in_progress == InProgress::Hold));
+    let text = GOOD.replacen(
+        "grace",
+        "in_progress = \"track\"\ntrack_limit = 7\ntrack_limit_amount = [\"EUR 10.5\", \"JPY 3\"]\ngrace",
+        1,
+    );
+    let config = load(&text, &[("ACQUIT_LANE_INSTANT_TRACK_AFTER", "5m")], &[]).unwrap();
+    let InProgress::Track(policy) = &config.lanes[0].in_progress else { panic!("it holds") };
+    assert_eq!((policy.after.as_secs(), policy.limits.count), (300, 7));
+    assert_eq!(policy.limits.minor, [("EUR", 1_050), ("JPY", 3)].into());
+    assert_eq!(config.lanes[1].in_progress, InProgress::Hold);
+}
+
+#[test]
+fn a_bound_of_the_tracker_that_says_nothing_and_a_tracker_without_a_rail_are_refused() {
+    for amounts in ["\"EUR\"", "\"EUR 0\"", "\"EUR 1.234\"", "\"XXX 1\"", "\"EUR 1\", \"EUR 2\""] {
+        let told = refused(&GOOD.replacen("grace", &format!("track_limit_amount = [{amounts}]\ngrace"), 1));
+        assert!(told.contains("lane.instant.track_limit_amount (acquit.toml:6): must be amounts above zero"), "{told}");
+    }
+    let told = refused(&GOOD.replacen("[[rail]]", "in_progress = \"track\"\n[[rail]]", 1));
+    assert!(
+        told.contains("lane.rest.in_progress (acquit.toml:10): must be \"hold\": the book settles at once"),
+        "{told}"
+    );
 }

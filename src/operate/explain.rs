@@ -81,6 +81,8 @@ pub struct PaymentPart {
     pub attempts: u32,
     /// How often an event asked for it, deliveries of one event included.
     pub deliveries: u32,
+    /// Since when the tracker owns it in place of its event; absent where it does not.
+    pub tracked_since: Option<Timestamp>,
     /// Why it was rejected: code, path and rule.
     pub reasons: Vec<String>,
     /// Who works on it, until when.

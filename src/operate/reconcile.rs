@@ -89,13 +89,15 @@ pub struct Held {
     pub in_flight: u64,
     /// Waiting for a person.
     pub for_person: u64,
+    /// Acknowledged, and owned by the store until their rails have said what became of them.
+    pub tracked: u64,
 }
 
 impl Held {
     /// All of them.
     #[must_use]
     pub fn total(self) -> u64 {
-        self.in_stream.saturating_add(self.in_flight).saturating_add(self.for_person)
+        self.in_stream.saturating_add(self.in_flight).saturating_add(self.for_person).saturating_add(self.tracked)
     }
 }
 

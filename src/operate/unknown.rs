@@ -351,6 +351,7 @@ mod tests {
             fence: 1,
             deliveries: 1,
             tries: Vec::new(),
+            tracked: None,
         };
         let attempts = (1..).zip(answers).map(attempt).collect();
         PaymentRecord { payment: Some(row), attempts, transfer: None, events: Vec::new(), notes: Vec::new() }

@@ -138,6 +138,9 @@ fn section(f: &mut Formatter<'_>, lane: &LaneStatus) -> fmt::Result {
         row(f, "the rail bears", true, format_args!("{} at once", lane.in_flight_limit))?;
     }
     row(f, "parked", false, format_args!("{} of {}", lane.parked, lane.parked_limit))?;
+    if lane.tracker > 0 || lane.tracker_limit > 0 {
+        row(f, "tracked", false, format_args!("{} of {}", lane.tracker, lane.tracker_limit))?;
+    }
     row(f, "pulls outstanding", false, lane.pulls_outstanding)?;
     let oldest = format!("{:.1} s", lane.oldest_unacked_s);
     row(f, "oldest not acknowledged", lane.oldest_unacked_critical, oldest)?;

@@ -2,21 +2,26 @@
 //! simulation share it. Requests of one group see what the ones before them did.
 
 mod ask;
+mod ended;
 mod outcome;
 mod person;
 mod rail;
 #[cfg(acquit_sabotage = "no_claim")]
 mod sabotage;
+mod track;
 
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::book::Book;
-use super::rows::{Changes, EventKind, EventRow, Mark, PaymentRow, Rows, StartRow, State, to_millis};
+use super::rows::{
+    Changes, EventKind, EventRow, Mark, PaymentRow, Rows, StartRow, State, TrackerChange, TrackerTotals, to_millis,
+};
 use super::{Note, Origin, Route};
 use crate::domain::{
-    Code, DeadReason, EventId, Fingerprint, Money, Payment, PaymentId, RailRef, Reason, References, StreamName,
+    Code, DeadReason, EventId, Fingerprint, LaneName, Money, Payment, PaymentId, RailRef, Reason, References,
+    StreamName,
 };
 use crate::intake::Judged;
 
@@ -48,6 +53,8 @@ struct Group<'a> {
     book: Book<'a>,
     notes: Vec<(PaymentId, Note)>,
     high_water: BTreeMap<(StreamName, i64), u64>,
+    trackers: HashMap<LaneName, TrackerTotals>,
+    tracker: Vec<TrackerChange>,
 }
 
 impl<'a> Group<'a> {
@@ -70,6 +77,8 @@ impl<'a> Group<'a> {
             book: Book::new(&terms.policy, rows.accounts, rows.next_account),
             notes: Vec::new(),
             high_water: BTreeMap::new(),
+            trackers: rows.trackers,
+            tracker: Vec::new(),
         }
     }
 
@@ -81,6 +90,9 @@ impl<'a> Group<'a> {
             Ask::Condemn { origin, why, payment } => self.condemn(origin, why, *payment),
             Ask::Start { event } => self.start(event),
             Ask::Resolve { resolution } => self.resolve(resolution),
+            Ask::Track { with, message, limits } => self.track(*with, message, limits),
+            Ask::Sweep { due, judged, route } => self.sweep(due.origin(), *judged, route),
+            Ask::Told { event } => self.told(event),
         }
     }
 
@@ -104,6 +116,10 @@ impl<'a> Group<'a> {
             }
         }
         let Some(mut slot) = self.payments.remove(id) else { return self.open_fresh(origin, judged, route, None) };
+        if let Some(verdict) = self.open_tracked(origin, judged, &mut slot) {
+            self.payments.insert(id.clone(), slot);
+            return verdict;
+        }
         if slot.row.state == State::Freed {
             return self.open_fresh(origin, judged, route, Some(slot));
         }
@@ -172,6 +188,7 @@ impl<'a> Group<'a> {
             claim: None,
             fence: 0,
             deliveries: 1,
+            tracked: None,
             tries: Vec::new(),
         };
         if let Some(Slot { row: old, mark }) = freed {
@@ -280,7 +297,7 @@ impl<'a> Group<'a> {
                 State::Settled | State::Rejected if own => return Verdict::Ended,
                 State::Settled | State::Rejected | State::Freed => {}
                 State::Open | State::Held => {
-                    if row.state == State::Held || !rail::all_conclusive(row) {
+                    if row.state == State::Held || row.tracked.is_some() || !rail::all_conclusive(row) {
                         return Verdict::InDoubt;
                     }
                     if own {
@@ -296,49 +313,6 @@ impl<'a> Group<'a> {
             self.note(id, &origin.history);
         }
         self.end_condemned(origin, why, payment, amount)
-    }
-
-    fn start(&mut self, event: &EventId) -> Verdict {
-        let start = self.starts.entry(event.clone()).or_insert(StartRow { count: 0, first_at: self.now });
-        start.count = start.count.saturating_add(1);
-        self.starts_changed.insert(event.clone(), Some(*start));
-        Verdict::Starts(start.count)
-    }
-
-    fn event_row(&self, origin: &Origin, id: Option<&PaymentId>, amount: Option<Money>) -> EventRow {
-        EventRow {
-            event: origin.event.clone(),
-            kind: EventKind::Rejected,
-            payment_id: id.cloned(),
-            reasons: Vec::new(),
-            scheme: origin.scheme.clone(),
-            order_key: origin.order_key.clone(),
-            lane: origin.lane.clone(),
-            references: References::default(),
-            amount,
-            requested_at: to_millis(origin.requested_at),
-            first_seen: self.starts.get(&origin.event).map_or(self.now, |start| start.first_at),
-            attempts: 1,
-            at: self.now,
-        }
-    }
-
-    fn end_event(&mut self, row: EventRow) {
-        self.ends(&row.event);
-        self.ended.push(row.event.clone());
-        self.events.insert(row.event.clone(), row);
-    }
-
-    fn ends(&mut self, event: &EventId) {
-        let highest = self.high_water.entry((event.stream.clone(), event.created_ms)).or_insert(0);
-        *highest = event.sequence.max(*highest);
-        self.forget_starts(event);
-    }
-
-    fn forget_starts(&mut self, event: &EventId) {
-        if self.starts.remove(event).is_some() {
-            self.starts_changed.insert(event.clone(), None);
-        }
     }
 
     fn note(&mut self, id: &PaymentId, notes: &[Note]) {
@@ -358,6 +332,7 @@ impl<'a> Group<'a> {
             notes: self.notes,
             starts: self.starts_changed.into_iter().collect(),
             high_water: self.high_water.into_iter().map(|((stream, created), top)| (stream, created, top)).collect(),
+            tracker: self.tracker,
             ..Changes::default()
         };
         let mut events = self.events;

@@ -14,6 +14,7 @@ mod resolution;
 mod rows;
 mod schema;
 mod sqlite;
+mod tracker;
 mod words;
 mod writer;
 
@@ -43,7 +44,11 @@ pub use rows::{
     TransferRow, Wanted,
 };
 pub use sqlite::{Facts, HighWater, OpenError, Sqlite, SqliteSettings};
-pub use writer::{Concluded, Condemned, Doubt, GroupDone, Intent, NotCondemned, Order, Recorded, Stand, Store};
+pub(crate) use tracker::{Confirmed, SWEEP_EVERY};
+pub use tracker::{Due, DueList, DueWanted, Message, TrackLimits, TrackerChange, TrackerRow, TrackerTotals, Tracking};
+pub use writer::{
+    Concluded, Condemned, Doubt, GroupDone, Handed, Intent, NotCondemned, Order, Recorded, Stand, Store, Tracked,
+};
 
 /// Everything the store keeps about the event that asks, beside what was judged.
 #[derive(Debug, Clone)]
@@ -62,6 +67,21 @@ pub struct Origin {
     pub delivery: u64,
     /// What happened to the event in this process before, for `explain`.
     pub history: Vec<Note>,
+}
+
+impl Origin {
+    /// The event that a tracked payment stands for.
+    pub(crate) fn of_tracked(row: PaymentRow, lane: LaneName) -> Self {
+        Self {
+            event: row.event,
+            scheme: row.scheme,
+            order_key: row.order_key,
+            lane,
+            requested_at: row.requested_at,
+            delivery: 1,
+            history: Vec::new(),
+        }
+    }
 }
 
 /// One line of an event's life that is worth keeping: why it waited, was retried or handed back.
@@ -141,6 +161,9 @@ pub trait Backend: Send + 'static {
     fn commit(&mut self, changes: Changes) -> impl Future<Output = Result<(), Trouble>> + Send;
     /// After an unanswered commit: forget everything held in memory and connect anew.
     fn reset(&mut self) -> impl Future<Output = Result<(), Trouble>> + Send;
+    /// Tracked payments of a lane that are due and that no other process holds, and what its tracker holds in all. It
+    /// changes nothing.
+    fn due(&mut self, wanted: &DueWanted) -> impl Future<Output = Result<DueList, Trouble>> + Send;
     /// In a transaction of its own: looks at up to `most` records that say nothing any more about what stands, and
     /// removes those that ended more than `keep` ago by the database's clock. That is ended events, attempts of settled
     /// and rejected payments, and notes; payments, accounts and transfers stay for ever. Without it all is kept.

@@ -12,6 +12,7 @@ mod migrate;
 mod prune;
 mod save;
 mod sql;
+mod tracker;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::rows::{Changes, Rows, Wanted};
+use super::tracker::{DueList, DueWanted};
 use super::{Backend, Pruned, StoreLost, Trouble};
 use crate::domain::{StoreId, StreamName};
 use connect::Session;
@@ -34,6 +36,7 @@ pub(super) use load::{attempt_of, event_of, money, payment_of, signed, unsigned}
 pub(super) use migrate::verify;
 pub use migrate::{Provisioned, migrate};
 pub(super) use sql::{event_columns, payment_columns};
+pub(super) use tracker::tracking;
 
 /// Numbers taken at once; never fewer than a group can need.
 const BLOCK: i64 = 4096;
@@ -228,6 +231,14 @@ impl Backend for Postgres {
         self.memory.payments.used(changes.new_payments.iter().map(|row| row.row).max());
         self.memory.accounts.used(changes.new_accounts.iter().map(|(_, row)| row.id).max());
         Ok(())
+    }
+
+    async fn due(&mut self, wanted: &DueWanted) -> Result<DueList, Trouble> {
+        self.session().await?;
+        let patience = self.patience();
+        let Some(session) = &self.session else { return Err(Trouble::Lost(StoreLost::Closed)) };
+        let end = timeout(patience, tracker::due(session, wanted)).await;
+        self.settle(end).await
     }
 
     async fn reset(&mut self) -> Result<(), Trouble> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::rows::{AttemptRow, Ended, EventKind, EventRow, PaymentRow, State};
+use super::rows::{AttemptRow, Ended, EventKind, EventRow, PaymentRow, State, Tracking};
 use super::{Facts, PostgresSettings};
 use crate::domain::{Code, EventId, Fingerprint, Money, PaymentId};
 
@@ -138,6 +138,8 @@ pub struct PaymentLine {
     pub finished_at: Option<Timestamp>,
     /// Attempts that may have reached a rail.
     pub attempts: u32,
+    /// Its place in the tracker, where that owns it.
+    pub tracked: Option<Tracking>,
 }
 
 /// Where a page of events ends.
@@ -277,6 +279,7 @@ impl PaymentLine {
             requested_at: row.requested_at,
             finished_at: row.finished_at,
             attempts: row.attempts,
+            tracked: row.tracked,
         }
     }
 }

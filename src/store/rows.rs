@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::Note;
+pub(super) use super::tracker::{Message, TrackerChange, TrackerRow, TrackerTotals, Tracking};
 use crate::domain::{
     Code, Currency, EventId, Fingerprint, LaneName, Money, OrderKey, PaymentId, RailRef, Reason, References,
     SchemeName, StreamName,
@@ -23,6 +24,9 @@ pub struct Wanted {
     pub events: Vec<EventId>,
     /// Accounts of the book.
     pub accounts: Vec<AccountKey>,
+    /// Lanes whose tracker is to take something on. Where several processes write, no other may add to it until this
+    /// transaction has ended: its bound would be passed.
+    pub trackers: Vec<LaneName>,
 }
 
 /// An account's name in the book: one account per key and currency.
@@ -65,6 +69,8 @@ pub struct Rows {
     pub accounts: HashMap<AccountKey, AccountRow>,
     /// Starts without an end.
     pub starts: HashMap<EventId, StartRow>,
+    /// What the trackers that are wanted hold.
+    pub trackers: HashMap<LaneName, TrackerTotals>,
 }
 
 /// What a group of requests did to a row.
@@ -144,6 +150,8 @@ pub struct PaymentRow {
     pub fence: i64,
     /// How often an event asked for it.
     pub deliveries: u32,
+    /// Its place in the tracker, where the tracker owns it.
+    pub tracked: Option<Tracking>,
     /// Attempts that matter for a decision: all without a conclusive answer, those that allow a new leg, the last.
     pub tries: Vec<AttemptRow>,
 }
@@ -294,6 +302,8 @@ pub struct Changes {
     pub starts: Vec<(EventId, Option<StartRow>)>,
     /// The highest sequence with a recorded end, per stream.
     pub high_water: Vec<(StreamName, i64, u64)>,
+    /// What happens to the tracker, in this order.
+    pub tracker: Vec<TrackerChange>,
 }
 
 impl Changes {
@@ -309,6 +319,7 @@ impl Changes {
             && self.notes.is_empty()
             && self.starts.is_empty()
             && self.high_water.is_empty()
+            && self.tracker.is_empty()
     }
 }
 

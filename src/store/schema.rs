@@ -125,6 +125,21 @@ CREATE TABLE attempts (
     PRIMARY KEY (payment, number)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE tracker (
+    -- Payments that the store owns in place of their events, which are acknowledged: the rail is late. A row goes when
+    -- the payment has its end and its outcome event is confirmed. It holds the message as the publisher sent it.
+    payment INTEGER PRIMARY KEY,    -- payments.id
+    lane TEXT NOT NULL,             -- that sweeps it, and whose bound it counts against
+    currency TEXT NOT NULL,
+    minor INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    due INTEGER NOT NULL,           -- when a sweep may take it next
+    sweeps INTEGER NOT NULL,        -- so far; from 0 again at the payment's end
+    headers TEXT NOT NULL,          -- JSON: names and values
+    body BLOB NOT NULL
+) STRICT;
+CREATE INDEX tracker_by_due ON tracker (lane, due);
+
 CREATE TABLE notes (
     -- Lines of a payment's life: delays and why. The latest 64 per payment are kept.
     payment_id TEXT NOT NULL,

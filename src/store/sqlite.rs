@@ -4,6 +4,7 @@ mod load;
 mod open;
 mod prune;
 mod save;
+mod tracker;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,6 +17,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode};
 
 use super::rows::{AccountKey, AccountRow, Changes, Rows, Wanted};
+use super::tracker::{DueList, DueWanted};
 use super::{Backend, Pruned, StoreLost, Trouble};
 use crate::domain::{StoreId, StreamName};
 
@@ -24,6 +26,7 @@ pub(super) use load::{
 };
 pub use open::OpenError;
 pub(super) use open::text;
+pub(super) use tracker::place;
 
 /// Accounts kept in memory; about 150 bytes each.
 const ACCOUNTS_KEPT: usize = 16_384;
@@ -248,6 +251,13 @@ impl Backend for Sqlite {
 
     async fn reset(&mut self) -> Result<(), Trouble> {
         self.reset_now()
+    }
+
+    async fn due(&mut self, wanted: &DueWanted) -> Result<DueList, Trouble> {
+        self.connected()?;
+        let Some(connection) = &self.connection else { return Err(Trouble::Lost(StoreLost::Closed)) };
+        tracker::due(connection, wanted, wanted.at.unwrap_or_else(&*self.settings.now))
+            .map_err(|fault| Trouble::Lost(lost(fault)))
     }
 
     async fn prune(&mut self, keep: Duration, most: u32) -> Result<Pruned, Trouble> {

@@ -8,4 +8,5 @@ mod postgres;
 mod pruning;
 mod rail;
 mod reading;
+mod tracking;
 mod unknown;

@@ -8,20 +8,24 @@ mod proof;
 mod pruning;
 mod request;
 mod shown;
+mod tracked;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use super::decide::Terms;
+use super::tracker::{Confirmed, Due, DueList, DueWanted, Message, TrackLimits};
 use super::{Backend, BookPolicy, Origin, Resolution, Resolved, Route, StoreLost, Unresolved, WriterLimits};
-use crate::domain::{Answer, DeadReason, EventId, Finding, PaymentId};
+use crate::domain::{Answer, DeadReason, EventId, Finding, LaneName, Money, PaymentId};
 use crate::intake::Judged;
 
 pub use group::GroupDone;
 pub use proof::{Condemned, Doubt, Intent, Order, Recorded};
 use request::{Body, Request};
+pub use tracked::Tracked;
 
 /// What stands for an event.
 #[derive(Debug)]
@@ -35,6 +39,8 @@ pub enum Stand {
     Doubt(Doubt),
     /// It leaves as a dead letter.
     Condemned(Condemned),
+    /// The tracker owns the payment, and this is the event that it stands for.
+    Tracked(Tracked),
     /// Another worker, or this one for another event, holds the payment.
     Elsewhere {
         /// The end of that claim, by the database's clock.
@@ -61,6 +67,25 @@ pub enum Concluded {
     },
 }
 
+/// Whether the tracker took a payment on.
+#[derive(Debug)]
+#[must_use]
+pub enum Handed {
+    /// It owns the payment from now on.
+    Tracked(Tracked),
+    /// The payment has its end.
+    Final(Recorded),
+    /// The lane's tracker has no room for so much.
+    Full(Doubt, Money),
+    /// It is for its event to go on: another event's, or more or other money than the tracker ever takes.
+    Kept(Doubt),
+    /// The claim ran out and another holds the payment.
+    Elsewhere {
+        /// The end of that claim, by the database's clock.
+        until: Timestamp,
+    },
+}
+
 /// Why an event was not condemned.
 #[derive(Debug, thiserror::Error)]
 pub enum NotCondemned {
@@ -80,6 +105,7 @@ pub enum NotCondemned {
 pub struct Store {
     requests: mpsc::Sender<Request>,
     limits: WriterLimits,
+    owner: Arc<str>,
 }
 
 impl std::fmt::Debug for Store {
@@ -108,7 +134,7 @@ impl Store {
         std::thread::Builder::new().name("acquit-store".to_owned()).spawn(move || {
             runtime.block_on(group::run(backend, queue, group, terms, limits.keep, seen));
         })?;
-        Ok(Self { requests, limits })
+        Ok(Self { requests, limits, owner: owner.into() })
     }
 
     /// Starts the writer as a task of the caller's own runtime: the simulation has one thread and its own clock.
@@ -124,7 +150,7 @@ impl Store {
         let (requests, queue) = mpsc::channel(group.saturating_mul(2));
         let terms = Terms { policy, owner: owner.into(), claim: limits.claim };
         let writer = tokio::spawn(group::run(backend, queue, group, terms, None, |_| {}));
-        (Self { requests, limits }, writer)
+        (Self { requests, limits, owner: owner.into() }, writer)
     }
 
     /// Its bounds.
@@ -172,6 +198,52 @@ impl Store {
         longest: Duration,
     ) -> Result<Stand, (StoreLost, Doubt)> {
         self.ask(|reply| Body::Resume { doubt, finding, longest, reply }).await
+    }
+
+    /// Gives the payment to the tracker, which keeps the event's message in its stead.
+    ///
+    /// # Errors
+    /// [`StoreLost`] with the doubt.
+    pub(crate) async fn track(
+        &self,
+        doubt: Doubt,
+        message: Message,
+        limits: TrackLimits,
+    ) -> Result<Handed, (StoreLost, Doubt)> {
+        self.ask(|reply| Body::Track { doubt, message, limits, reply }).await
+    }
+
+    /// Tracked payments of a lane that are due, and what its tracker holds. It claims nothing.
+    ///
+    /// # Errors
+    /// [`StoreLost`].
+    pub(crate) async fn due(&self, lane: LaneName, most: u16) -> Result<DueList, StoreLost> {
+        let wanted = DueWanted { lane, owner: self.owner.to_string(), most, at: None };
+        self.ask(|reply| Body::Due { wanted, reply }).await
+    }
+
+    /// Says what stands for a tracked payment that is due, and claims it, as [`Store::open`] does for an event. Without
+    /// a judgement (nobody here can read the message any more) only an end is told. `None` where there is nothing to
+    /// do: the tracker has let go of it, or nobody knows what it asks for.
+    ///
+    /// # Errors
+    /// [`StoreLost`].
+    pub(crate) async fn sweep(
+        &self,
+        due: Due,
+        judged: Option<Judged>,
+        route: Route,
+    ) -> Result<Option<Stand>, StoreLost> {
+        self.ask(|reply| Body::Sweep { due, judged: judged.map(Box::new), route, reply }).await
+    }
+
+    /// Ends the tracking of the payment that this event stands for: its outcome event is confirmed.
+    ///
+    /// # Errors
+    /// [`StoreLost`]; the outcome is then told again.
+    pub(crate) async fn told(&self, confirmed: &impl Confirmed) -> Result<(), StoreLost> {
+        let event = confirmed.event().clone();
+        self.ask(|reply| Body::Told { event, reply }).await
     }
 
     /// Condemns an event to leave as a dead letter.

@@ -111,6 +111,7 @@ pub(crate) enum Flow<'a> {
     HandlerPanicked { lane: &'a str, event: &'a str, starts: u32 },
     AckUnknown { lane: &'a str, event: &'a str, detail: &'a str },
     Unknown { lane: &'a str, payment: &'a str },
+    TrackedUnreadable { lane: &'a str, event: &'a str },
     HeldForPerson { lane: &'a str, payment: &'a str },
     Contradicted { lane: &'a str, payment: &'a str },
     Resolved { payment: &'a str, as_what: &'a str, who: &'a str, why: &'a str, record: u64 },
@@ -168,13 +169,13 @@ impl Flow<'_> {
                 error!(lane, payment, "the rail has not said what became of this payment")
             }
             Self::Contradicted { lane, payment } => {
-                error!(
-                    lane,
-                    payment, "the rail says that it settled a payment that ended as rejected: a person must look"
-                );
+                error!(lane, payment, "the rail says it settled what ended as rejected: a person must look");
             }
             Self::Resolved { payment, as_what, who, why, record } => {
                 warn!(payment, as_what, who, why, record, "a payment in doubt was resolved by hand");
+            }
+            Self::TrackedUnreadable { lane, event } => {
+                error!(lane, event, "the tracker holds an event that this worker's decoder does not read");
             }
             Self::HeldForPerson { lane, payment } => error!(lane, payment, "held for a person"),
             Self::HeldNotTold { lane, payment, detail } => {

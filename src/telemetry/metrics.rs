@@ -38,6 +38,8 @@ pub(crate) enum Finished {
     Rejected,
     Duplicate,
     DeadLettered,
+    /// Acknowledged: the tracker owns its payment.
+    Tracked,
     /// Handed back with a delay.
     Retried,
     /// Dropped without an answer to the broker; it comes back after `ack_wait`.
@@ -62,6 +64,8 @@ pub(crate) enum Paused {
     DeadLetters,
     /// The parked budget is full.
     Parked,
+    /// The tracker has reached its bound.
+    Tracker,
     /// No connection, no consumer, or not verified since it changed.
     Broker,
     /// The worker's clock is off.
@@ -73,11 +77,12 @@ pub(crate) enum Paused {
 }
 
 impl Paused {
-    pub(crate) const ALL: [Paused; 8] = [
+    pub(crate) const ALL: [Paused; 9] = [
         Self::Settlement,
         Self::Outcomes,
         Self::DeadLetters,
         Self::Parked,
+        Self::Tracker,
         Self::Broker,
         Self::Clock,
         Self::Operator,
@@ -90,6 +95,7 @@ impl Paused {
             Self::Outcomes => "outcomes",
             Self::DeadLetters => "dead_letters",
             Self::Parked => "parked",
+            Self::Tracker => "tracker",
             Self::Broker => "broker",
             Self::Clock => "clock",
             Self::Operator => "operator",
@@ -98,11 +104,12 @@ impl Paused {
     }
 }
 
-const FINISHED: [(Finished, &str); 6] = [
+const FINISHED: [(Finished, &str); 7] = [
     (Finished::Settled, "settled"),
     (Finished::Rejected, "rejected"),
     (Finished::Duplicate, "duplicate"),
     (Finished::DeadLettered, "dead_lettered"),
+    (Finished::Tracked, "tracked"),
     (Finished::Retried, "retried"),
     (Finished::Abandoned, "abandoned"),
 ];
@@ -112,8 +119,8 @@ pub(crate) struct LaneMetrics {
     lane: String,
     received_first: Counter,
     received_again: Counter,
-    finished: [Counter; 6],
-    took: [Histogram; 6],
+    finished: [Counter; 7],
+    took: [Histogram; 7],
     age: Histogram,
     judging: Histogram,
     settling_ok: Histogram,
@@ -130,6 +137,8 @@ pub(crate) struct LaneMetrics {
     beat_ok: Counter,
     beat_unknown: Counter,
     bury_failed: Counter,
+    tracked_payments: Gauge,
+    tracked_oldest: Gauge,
     /// Events of this process whose rail has not said what became of them; one gauge over all lanes.
     pub(crate) unknown: Gauge,
     pub(crate) in_flight: Gauge,
@@ -188,6 +197,8 @@ impl LaneMetrics {
             beat_ok: ack("in_progress", "ok"),
             beat_unknown: ack("in_progress", "unknown"),
             bury_failed: counter!("acquit_dead_letter_publish_failures_total", "lane" => lane.clone()),
+            tracked_payments: gauge!("acquit_tracked_payments", "lane" => lane.clone()),
+            tracked_oldest: gauge!("acquit_tracked_oldest_seconds", "lane" => lane.clone()),
             unknown: gauge!("acquit_settlement_unknown"),
             in_flight: gauge!("acquit_messages_in_flight", "lane" => lane.clone()),
             in_flight_limit: gauge!("acquit_in_flight_limit", "lane" => lane.clone()),
@@ -263,6 +274,17 @@ impl LaneMetrics {
 
     pub(crate) fn dead_lettered(&self, code: Code) {
         counter!("acquit_dead_letters_total", "lane" => self.lane.clone(), "reason" => code.as_str()).increment(1);
+    }
+
+    /// What the lane's tracker holds, over all workers.
+    pub(crate) fn tracked(&self, count: u64, oldest: Duration) {
+        self.tracked_payments.set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+        self.tracked_oldest.set(oldest.as_secs_f64());
+    }
+
+    /// A tracked payment's outcome is told.
+    pub(crate) fn tracked_ended(&self, outcome: &'static str) {
+        counter!("acquit_tracked_ended_total", "lane" => self.lane.clone(), "outcome" => outcome).increment(1);
     }
 
     pub(crate) fn bury_failed(&self) {
@@ -343,6 +365,9 @@ fn zero_lane(lane: &str) {
         for name in ["acquit_validation_failures_total", "acquit_dead_letters_total"] {
             counter!(name, "lane" => lane.to_owned(), "reason" => code.as_str()).increment(0);
         }
+    }
+    for outcome in ["settled", "rejected"] {
+        counter!("acquit_tracked_ended_total", "lane" => lane.to_owned(), "outcome" => outcome).increment(0);
     }
     for why in Paused::ALL {
         gauge!("acquit_pulls_paused", "lane" => lane.to_owned(), "reason" => why.name()).set(0.0);

@@ -284,7 +284,7 @@ impl Trace {
         let span = live.context.span();
         span.set_attribute(KeyValue::new("acquit.outcome", how.name()));
         match how {
-            Finished::Settled | Finished::Rejected | Finished::Duplicate | Finished::Retried => {}
+            Finished::Settled | Finished::Rejected | Finished::Duplicate | Finished::Tracked | Finished::Retried => {}
             Finished::DeadLettered | Finished::Abandoned => span.set_status(Status::error(how.name())),
         }
         span.end();

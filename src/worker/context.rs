@@ -17,6 +17,7 @@ use super::late::LateCalls;
 use super::outside::Outside;
 use super::poison::PoisonGuard;
 use super::slots::{Parked, Slots};
+use super::track::Tracker;
 use super::tries::{Foreign, Histories};
 use super::turns::Turns;
 use crate::broker::{AckUnknown, Broker, Consumer, Delivery, Wire};
@@ -35,6 +36,8 @@ pub(crate) struct Tally {
     pub(crate) rejected: AtomicU64,
     pub(crate) duplicates: AtomicU64,
     pub(crate) dead_lettered: AtomicU64,
+    /// Events acknowledged because the tracker took their payments on.
+    pub(crate) tracked: AtomicU64,
     pub(crate) handed_back: AtomicU64,
     /// Those among the handed back that were because the worker stopped.
     pub(crate) returned_at_stop: AtomicU64,
@@ -57,6 +60,7 @@ pub(super) struct Context<W: Wire, R> {
     pub(super) parked: Parked,
     pub(super) histories: Histories,
     pub(super) late: LateCalls,
+    pub(super) tracker: Tracker,
     pub(super) keepalive: Arc<Keepalive<W>>,
     pub(super) metrics: Arc<LaneMetrics>,
     pub(super) traces: LaneTraces,
@@ -120,6 +124,7 @@ impl<W: Wire, R> Context<W, R> {
             parked: Parked::default(),
             histories: Histories::default(),
             late: LateCalls::default(),
+            tracker: Tracker::default(),
             newer_contract: AtomicU32::new(0),
             foreign: Foreign::default(),
             tally: Tally::default(),
@@ -200,6 +205,7 @@ impl<W: Wire, R> Context<W, R> {
             Finished::Rejected => &self.tally.rejected,
             Finished::Duplicate => &self.tally.duplicates,
             Finished::DeadLettered => &self.tally.dead_lettered,
+            Finished::Tracked => &self.tally.tracked,
             Finished::Retried => &self.tally.handed_back,
             Finished::Abandoned => &self.tally.abandoned,
         };

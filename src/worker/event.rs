@@ -10,11 +10,12 @@ use jiff::Timestamp;
 use tokio::task::JoinHandle;
 
 use crate::broker::{AckUnknown, Announced, Broker, Buried, Delay, Delivery, HeldWhy, Hold, PublishError, Wire};
-use crate::domain::{Answer, DeadReason, EventId, Finding, LaneName, OrderKey, SchemeName};
+use crate::domain::{Answer, DeadReason, EventId, Finding, LaneName, Money, OrderKey, SchemeName};
 use crate::intake::{Decode, Decoded, Instants, Judged, Raw, Rules, Unreadable};
 use crate::rails::Rail;
 use crate::store::{
-    Concluded, Condemned, Doubt, Intent, NotCondemned, Note, Origin, Recorded, Route, Stand, Store, StoreLost,
+    Concluded, Condemned, Doubt, Handed, Intent, NotCondemned, Note, Origin, Recorded, Route, Stand, Store, StoreLost,
+    TrackLimits, Tracked,
 };
 use crate::telemetry::trace::Trace;
 
@@ -45,6 +46,19 @@ pub(super) enum Opened<W> {
     Doubt(Event<Doubt, W>),
     Condemned(Event<Condemned, W>),
     Elsewhere(Event<Elsewhere, W>),
+    /// The tracker owns its payment.
+    Tracked(Event<Tracked, W>),
+}
+
+/// Whether the tracker took the event's payment on.
+pub(super) enum HandedOver<W> {
+    Tracked(Event<Tracked, W>),
+    Final(Event<Recorded, W>),
+    /// The tracker has no room for so much.
+    Full(Event<Doubt, W>, Money),
+    /// The event keeps it.
+    Kept(Event<Doubt, W>),
+    Elsewhere(Event<Elsewhere, W>),
 }
 
 impl<W> Opened<W> {
@@ -56,6 +70,7 @@ impl<W> Opened<W> {
             Self::Doubt(_) => "doubt",
             Self::Condemned(_) => "condemned",
             Self::Elsewhere(_) => "elsewhere",
+            Self::Tracked(_) => "tracked",
         }
     }
 }
@@ -201,6 +216,7 @@ impl<W: Wire> Event<Judged, W> {
             Ok(Stand::Go(state)) => Ok(Opened::Go(Event { state, held })),
             Ok(Stand::Doubt(state)) => Ok(Opened::Doubt(Event { state, held })),
             Ok(Stand::Condemned(state)) => Ok(Opened::Condemned(Event { state, held })),
+            Ok(Stand::Tracked(state)) => Ok(Opened::Tracked(Event { state, held })),
             Ok(Stand::Elsewhere { until }) => Ok(Opened::Elsewhere(Event { state: Elsewhere { until }, held })),
             Err((lost, _, judged)) => Err((lost, Event { state: *judged, held })),
         }
@@ -272,8 +288,35 @@ impl<W: Wire> Event<Doubt, W> {
             Ok(Stand::Go(state)) => Ok(Opened::Go(Event { state, held })),
             Ok(Stand::Doubt(state)) => Ok(Opened::Doubt(Event { state, held })),
             Ok(Stand::Condemned(state)) => Ok(Opened::Condemned(Event { state, held })),
+            Ok(Stand::Tracked(state)) => Ok(Opened::Tracked(Event { state, held })),
             Ok(Stand::Elsewhere { until }) => Ok(Opened::Elsewhere(Event { state: Elsewhere { until }, held })),
             Err((lost, state)) => Err((lost, Event { state, held })),
+        }
+    }
+}
+
+impl<W: Wire> Event<Doubt, W> {
+    /// Gives the payment to the tracker, with the message as it came.
+    pub(super) async fn track(self, store: &Store, limits: TrackLimits) -> Result<HandedOver<W>, (StoreLost, Self)> {
+        let held = self.held;
+        match store.track(self.state, held.message(), limits).await {
+            Ok(Handed::Tracked(state)) => Ok(HandedOver::Tracked(Event { state, held })),
+            Ok(Handed::Final(state)) => Ok(HandedOver::Final(Event { state, held })),
+            Ok(Handed::Full(state, amount)) => Ok(HandedOver::Full(Event { state, held }, amount)),
+            Ok(Handed::Kept(state)) => Ok(HandedOver::Kept(Event { state, held })),
+            Ok(Handed::Elsewhere { until }) => Ok(HandedOver::Elsewhere(Event { state: Elsewhere { until }, held })),
+            Err((lost, state)) => Err((lost, Event { state, held })),
+        }
+    }
+}
+
+impl<W: Wire> Event<Tracked, W> {
+    /// Publishes that the payment goes on without this event, and waits for the PubAck.
+    pub(super) async fn announce(self, broker: &Broker<W>) -> Result<Event<Announced, W>, (PublishError, Self)> {
+        let Self { state, held } = self;
+        match broker.announce_tracked(state, held.onward().as_deref()).await {
+            Ok(state) => Ok(Event { state, held }),
+            Err((error, state)) => Err((error, Event { state, held })),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::domain::LaneName;
 use crate::intake::Rules;
 use crate::resilience::{BadSetting, BreakerPolicy, LimitPolicy, RetryPolicy};
+use crate::store::TrackLimits;
 
 /// Bounds of one lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,27 @@ impl Limits {
     }
 }
 
+/// What becomes of an event whose rail takes long.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum InProgress {
+    /// It stays un-acknowledged, within the parked budget: nothing but the store and the broker is needed to finish it,
+    /// and few may wait at once, no longer than the stream keeps them.
+    #[default]
+    Hold,
+    /// The tracker takes the payment on and the event is acknowledged: thousands may wait for days. The message, with
+    /// names and accounts, is then kept in the store until the outcome is told, and the store alone remembers it.
+    Track(TrackPolicy),
+}
+
+/// When payments are tracked, and how many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrackPolicy {
+    /// How old a doubt is tracked although its rail has not said that the payment is in progress.
+    pub after: Duration,
+    /// The bound. Reached, it shuts the lane's gate.
+    pub limits: TrackLimits,
+}
+
 /// One durable consumer, one route, one breaker.
 #[derive(Debug, Clone)]
 pub struct Lane {
@@ -60,6 +82,8 @@ pub struct Lane {
     /// How the calls under way to its rail follow what the rail bears; without it they may fill the slots. Nothing to
     /// a lane that settles in the book.
     pub limit: Option<LimitPolicy>,
+    /// What becomes of an event whose rail takes long.
+    pub in_progress: InProgress,
 }
 
 #[cfg(test)]

@@ -21,6 +21,8 @@ mod rail;
 mod slots;
 mod status;
 mod supervise;
+mod sweep;
+mod track;
 mod tries;
 mod turns;
 
@@ -50,7 +52,7 @@ use poison::PoisonGuard;
 use supervise::Supervisor;
 
 pub use control::{BreakerOrder, ControlHandle, Forcing, Hold};
-pub use lane::{Lane, Limits};
+pub use lane::{InProgress, Lane, Limits, TrackPolicy};
 #[cfg(not(feature = "lab"))]
 use outside::Outside;
 #[cfg(feature = "lab")]
@@ -342,6 +344,7 @@ async fn run_lane<W: Wire, R: Rail>(ctx: Arc<Context<W, R>>) -> u64 {
     let mut aside = JoinSet::new();
     aside.spawn(Supervisor::new(Arc::clone(&ctx)).run());
     aside.spawn(Arc::clone(&ctx.keepalive).run());
+    aside.spawn(sweep::run(Arc::clone(&ctx), tasks.clone()));
     Life::LaneStarted {
         lane: ctx.name(),
         stream: ctx.consumer.stream().as_str(),

@@ -10,7 +10,7 @@ use super::context::Context;
 use super::dispose::{Disposition, Unfinished, dispose};
 use super::event::{Elsewhere, Event, Opened, Received};
 use super::gate::{Pass, Watch};
-use super::rail;
+use super::{rail, track};
 use crate::broker::{Delay, Delivery, Wire};
 use crate::domain::{DeadReason, EventId, Outcome};
 use crate::intake::{Judged, Unreadable};
@@ -119,6 +119,7 @@ pub(super) async fn opened_as<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, opened
         Opened::Elsewhere(event) => elsewhere(ctx, event).await,
         Opened::Go(event) => rail::submit(ctx, event).await,
         Opened::Doubt(event) => rail::inquire(ctx, event, None).await,
+        Opened::Tracked(event) => track::let_go(ctx, event).await,
     }
 }
 

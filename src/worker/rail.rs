@@ -12,9 +12,10 @@ use super::dispose::{Disposition, Unfinished};
 use super::event::{Event, Opened, Settled, Submitted};
 use super::gate::Watch;
 use super::held::tell;
-use super::inquiry::{Next, due, next};
+use super::inquiry::{Asking, Next, due, next};
 use super::late::Call as Late;
 use super::process::{condemn, decide, foreign, hand_back, interrupted, opened_as, pass};
+use super::track::offer;
 use crate::broker::Wire;
 use crate::domain::{Answer, Finding, NotSent, Outcome};
 use crate::rails::{Rail, Terms};
@@ -78,7 +79,7 @@ fn end_attempt(span: Span, answer: &Answer) {
     }
 }
 
-fn call_of(answer: &Answer) -> Call {
+pub(super) fn call_of(answer: &Answer) -> Call {
     match answer {
         Answer::Settled(_) | Answer::InProgress | Answer::Rejected { .. } | Answer::Blocked => Call::Served,
         Answer::NotSent(NotSent::OurFault) => Call::OurFault,
@@ -107,6 +108,12 @@ async fn conclude<W: Wire, R: Rail>(
                 return opened_as(ctx, opened).await;
             }
             Ok(Settled::Elsewhere(event)) => return opened_as(ctx, Opened::Elsewhere(event)).await,
+            Ok(Settled::Doubt(event)) if answer == Answer::InProgress => {
+                return match offer(ctx, event, true).await {
+                    Ok(end) => end,
+                    Err(event) => inquire(ctx, event, late).await,
+                };
+            }
             Ok(Settled::Doubt(event)) => return inquire(ctx, event, late).await,
             Ok(Settled::ForPerson(event)) => {
                 Flow::HeldForPerson { lane: ctx.name(), payment: &event.id().to_string() }.emit();
@@ -173,7 +180,14 @@ pub(super) fn inquire<W: Wire, R: Rail>(
         let terms = rail.terms();
         let longest = terms.longest_execution.saturating_add(terms.deadline);
         let asks = rail.answers_inquiries();
+        let mut said = false;
         loop {
+            if late.is_none() {
+                event = match offer(&ctx, event, said).await {
+                    Ok(end) => return end,
+                    Err(event) => event,
+                };
+            }
             tell(&ctx, &event, &terms).await;
             let at = due(&ctx, &event);
             // An answer that is still to come is worth the slot, for as long as the rail may take.
@@ -199,16 +213,9 @@ pub(super) fn inquire<W: Wire, R: Rail>(
                     Next::Over => break,
                 },
             };
-            let (span, began) = (event.trace().part(Part::Inquire { rail: rail.name() }), Instant::now());
-            let finding = match timeout(terms.deadline, rail.inquire(&event.doubt().key())).await {
-                Ok(finding) => finding,
-                Err(_) => Finding::CannotSay,
-            };
-            asking.seen(&finding, began.elapsed());
-            ctx.histories.asked(event.id());
-            let finding = believed(finding, ctx.outside.now(), event.doubt().started_at(), &terms);
-            end_inquiry(span, &finding);
+            let finding = ask(&ctx, rail.as_ref(), &event, asking).await;
             let settled = matches!(finding, Finding::Answered(Answer::Settled(_)));
+            said = finding == Finding::Answered(Answer::InProgress);
             match event.resume(&ctx.store, finding, longest).await {
                 Ok(Opened::Doubt(still)) => event = still,
                 Ok(opened) => {
@@ -225,12 +232,32 @@ pub(super) fn inquire<W: Wire, R: Rail>(
         if let Some(call) = late {
             ctx.late.keep(event.doubt(), call);
         }
-        let left = due(&ctx, &event).saturating_duration_since(Instant::now());
-        if ctx.stop.is_cancelled() || left.is_zero() {
-            return interrupted(&ctx, event, "the rail has not said").await;
-        }
-        hand_back(&ctx, event, "the rail has not said", left).await
+        leave(&ctx, event).await
     })
+}
+
+/// One inquiry, within the rail's deadline.
+async fn ask<W: Wire, R: Rail>(ctx: &Context<W, R>, rail: &R, event: &Event<Doubt, W>, asking: Asking) -> Finding {
+    let terms = rail.terms();
+    let (span, began) = (event.trace().part(Part::Inquire { rail: rail.name() }), Instant::now());
+    let finding = match timeout(terms.deadline, rail.inquire(&event.doubt().key())).await {
+        Ok(finding) => finding,
+        Err(_) => Finding::CannotSay,
+    };
+    asking.seen(&finding, began.elapsed());
+    ctx.histories.asked(event.id());
+    let finding = believed(finding, ctx.outside.now(), event.doubt().started_at(), &terms);
+    end_inquiry(span, &finding);
+    finding
+}
+
+/// Hands the event back until its next inquiry is due.
+async fn leave<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Doubt, W>) -> Finished {
+    let left = due(ctx, &event).saturating_duration_since(Instant::now());
+    if ctx.stop.is_cancelled() || left.is_zero() {
+        return interrupted(ctx, event, "the rail has not said").await;
+    }
+    hand_back(ctx, event, "the rail has not said", left).await
 }
 
 /// Says that the rail has settled what ended otherwise: a person has resolved it so, and was wrong.
@@ -245,7 +272,7 @@ fn contradicted<W: Wire, R: Rail>(ctx: &Context<W, R>, settled: bool, stands: &O
 
 /// A rail that may have forgotten a key finds nothing under it, whatever it did: from half of the retention on its
 /// "not found" says nothing, and the payment waits for an answer or a person.
-fn believed(finding: Finding, now: Timestamp, started_at: Timestamp, terms: &Terms) -> Finding {
+pub(super) fn believed(finding: Finding, now: Timestamp, started_at: Timestamp, terms: &Terms) -> Finding {
     let age = Duration::try_from(now.duration_since(started_at)).unwrap_or_default();
     let remembered = age <= terms.key_retention / 2;
     if finding == Finding::NotFound && !remembered { Finding::CannotSay } else { finding }

@@ -11,6 +11,7 @@ use super::Drained;
 use super::context::Context;
 use super::control::Hold;
 use super::gate::{Credit, Watch};
+use super::lane::InProgress;
 use crate::broker::Wire;
 use crate::rails::Rail;
 
@@ -77,6 +78,12 @@ pub struct LaneStatus {
     pub duplicates: u64,
     /// Dead-lettered.
     pub dead_lettered: u64,
+    /// Acknowledged because the tracker took their payments on.
+    pub tracked: u64,
+    /// Payments that the lane's tracker holds, as last seen; over all workers.
+    pub tracker: u64,
+    /// Their bound; 0 where nothing is tracked.
+    pub tracker_limit: u32,
     /// Handed back.
     pub handed_back: u64,
     /// Left without an answer.
@@ -170,6 +177,12 @@ impl<W: Wire, R: Rail> Look for Context<W, R> {
             rejected: count(&self.tally.rejected),
             duplicates: count(&self.tally.duplicates),
             dead_lettered: count(&self.tally.dead_lettered),
+            tracked: count(&self.tally.tracked),
+            tracker: self.tracker.count(),
+            tracker_limit: match &self.lane.in_progress {
+                InProgress::Hold => 0,
+                InProgress::Track(policy) => policy.limits.count,
+            },
             handed_back: count(&self.tally.handed_back),
             abandoned: count(&self.tally.abandoned),
             up_ms: millis(self.began.elapsed()),
@@ -183,7 +196,7 @@ impl<W: Wire, R> Context<W, R> {
     pub(super) fn sum(&self, drained: &mut Drained) {
         let count = |of: &std::sync::atomic::AtomicU64| of.load(Ordering::Relaxed);
         let tally = &self.tally;
-        for ended in [&tally.settled, &tally.rejected, &tally.duplicates, &tally.dead_lettered] {
+        for ended in [&tally.settled, &tally.rejected, &tally.duplicates, &tally.dead_lettered, &tally.tracked] {
             drained.finished = drained.finished.saturating_add(count(ended));
         }
         drained.handed_back = drained.handed_back.saturating_add(count(&tally.handed_back));

@@ -37,9 +37,11 @@ mod types {
     use crate::intake::{Judged, Rules, Unreadable};
     use crate::rails::Rail;
     use crate::resilience::RetryPolicy;
-    use crate::store::{Condemned, Doubt, Intent, Note, Origin, Recorded, Route, Store};
+    use crate::store::{Condemned, Doubt, Intent, Message, Note, Origin, PaymentRow, Recorded, Route, Store};
+    use crate::store::{TrackLimits, Tracked};
 
     fn is_clone<T: Clone>() {}
+    fn is_confirmed<T: crate::store::Confirmed>() {}
     fn is_default<T: Default>() {}
     fn is_read<T: serde::de::DeserializeOwned>() {}
 
@@ -66,6 +68,46 @@ mod types {
     //~ cheat: acknowledge what leaves as a dead letter E0599 `acknowledge`
     async fn acknowledge_condemned<W: Wire>(event: Event<Condemned, W>) -> Result<(), AckUnknown> {
         event.acknowledge().await
+    }
+
+    //~ cheat: acknowledge what is only tracked, before it is told E0599 `acknowledge`
+    async fn acknowledge_tracked<W: Wire>(event: Event<Tracked, W>) -> Result<(), AckUnknown> {
+        event.acknowledge().await
+    }
+
+    //~ cheat: acknowledge a delivery because the tracker owns its payment E0308 Tracked`
+    async fn acknowledge_with_tracked<W: Wire>(held: Delivery<W>, proof: Tracked) -> Result<(), AckUnknown> {
+        held.acknowledge(proof).await
+    }
+
+    //~ cheat: mint the proof of a tracked payment in the worker E0624 `mint`
+    fn mint_tracked(origin: &Origin, row: Box<PaymentRow>) -> Tracked {
+        Tracked::mint(origin, row)
+    }
+
+    //~ cheat: announce a doubt as tracked E0308 Doubt`
+    async fn announce_doubt_as_tracked<W: Wire>(broker: &Broker<W>, doubt: Doubt) {
+        drop(broker.announce_tracked(doubt, None).await);
+    }
+
+    //~ cheat: track what is only judged E0599 `track`
+    async fn track_judged<W: Wire>(event: Event<Judged, W>, store: &Store, limits: TrackLimits) {
+        drop(event.track(store, limits).await);
+    }
+
+    //~ cheat: track an order that may still be sent E0308 Intent`
+    async fn track_intent(store: &Store, intent: Intent, message: Message, limits: TrackLimits) {
+        drop(store.track(intent, message, limits).await);
+    }
+
+    //~ cheat: let the tracker go of a payment whose outcome is only recorded E0277 Confirmed`
+    fn told_by_record() {
+        is_confirmed::<Recorded>();
+    }
+
+    //~ cheat: let the tracker go of a payment because it is tracked E0277 Confirmed`
+    fn told_by_tracking() {
+        is_confirmed::<Tracked>();
     }
 
     //~ cheat: acknowledge a delivery with the record of its outcome E0308 Recorded`
@@ -197,9 +239,10 @@ mod types {
         drop(event.hand_back(Duration::ZERO).await);
     }
 
-    //~ cheat: clone a proof, an attempt, a delivery or an event E0277 Clone` x9
+    //~ cheat: clone a proof, an attempt, a delivery or an event E0277 Clone` x10
     fn clones<W: Wire>() {
         is_clone::<Recorded>();
+        is_clone::<Tracked>();
         is_clone::<Condemned>();
         is_clone::<Intent>();
         is_clone::<Doubt>();
@@ -210,9 +253,10 @@ mod types {
         is_clone::<Event<Judged, W>>();
     }
 
-    //~ cheat: make a proof out of nothing E0277 Default` x7
+    //~ cheat: make a proof out of nothing E0277 Default` x8
     fn defaults<W: Wire>() {
         is_default::<Recorded>();
+        is_default::<Tracked>();
         is_default::<Condemned>();
         is_default::<Intent>();
         is_default::<Doubt>();
@@ -221,9 +265,10 @@ mod types {
         is_default::<Delivery<W>>();
     }
 
-    //~ cheat: read a proof from bytes E0277 DeserializeOwned` x6
+    //~ cheat: read a proof from bytes E0277 DeserializeOwned` x7
     fn reads<W: Wire>() {
         is_read::<Recorded>();
+        is_read::<Tracked>();
         is_read::<Condemned>();
         is_read::<Intent>();
         is_read::<Doubt>();

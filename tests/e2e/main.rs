@@ -33,4 +33,5 @@ mod site;
 mod stops;
 mod stores;
 mod traces;
+mod tracking;
 mod unknown;

@@ -49,6 +49,7 @@ pub(crate) struct Lane {
     pub(crate) dead_lettered: u64,
     pub(crate) handed_back: u64,
     pub(crate) foreign_events: u64,
+    pub(crate) tracker: u64,
 }
 
 /// The breakers' states.

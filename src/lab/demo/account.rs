@@ -19,7 +19,7 @@ pub(super) async fn report(stage: &Stage, published: &Published, lane: Option<&L
     let events = &found.events;
     let held = Held {
         in_stream: events.held.in_stream,
-        in_flight: events.held.in_flight,
+        in_flight: events.held.in_flight.saturating_add(events.held.tracked),
         parked: 0,
         for_person: events.held.for_person,
     };

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::db::Db;
 use super::plan::Lie;
 use super::world::{Life, World, locked};
-use crate::store::{Backend, Changes, Rows, StoreLost, Trouble, Wanted};
+use crate::store::{Backend, Changes, DueList, DueWanted, Rows, StoreLost, Trouble, Wanted};
 
 /// The database that all workers of a history share, and the right to write to it.
 #[derive(Clone, Default)]
@@ -107,6 +107,11 @@ impl Backend for Memory {
             return Err(lost("commit is not answered"));
         }
         Ok(())
+    }
+
+    async fn due(&mut self, wanted: &DueWanted) -> Result<DueList, Trouble> {
+        self.life.pass().await;
+        Ok(locked(&self.shelf.db).due(wanted, self.world.now()))
     }
 
     async fn reset(&mut self) -> Result<(), Trouble> {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::domain::{EventId, PaymentId};
+use crate::domain::{EventId, LaneName, PaymentId};
 use crate::store::{
-    AccountKey, AccountRow, AttemptRow, Changes, Ended, EventKind, EventRow, PaymentRow, Rows, StartRow, State,
-    TransferRow, Wanted,
+    AccountKey, AccountRow, AttemptRow, Changes, Due, DueList, DueWanted, Ended, EventKind, EventRow, Origin,
+    PaymentRow, Rows, StartRow, State, TrackerChange, TrackerRow, TrackerTotals, TransferRow, Wanted,
 };
 
 /// What is committed.
@@ -20,6 +20,8 @@ pub(super) struct Db {
     pub(super) accounts: BTreeMap<AccountKey, AccountRow>,
     pub(super) transfers: BTreeMap<i64, TransferRow>,
     starts: BTreeMap<EventId, StartRow>,
+    /// By payment row.
+    tracker: BTreeMap<i64, TrackerRow>,
     next_payment: i64,
     next_account: i64,
 }
@@ -44,6 +46,7 @@ impl Db {
             events: std::collections::HashMap::new(),
             accounts: std::collections::HashMap::new(),
             starts: std::collections::HashMap::new(),
+            trackers: std::collections::HashMap::new(),
         };
         let named = wanted.payments.iter().filter_map(|id| self.payments.get(id));
         let owned = self.payments.values().filter(|row| wanted.owners.contains(&row.event));
@@ -58,7 +61,35 @@ impl Db {
         for key in &wanted.accounts {
             rows.accounts.extend(self.accounts.get(key).map(|row| (key.clone(), row.clone())));
         }
+        for lane in &wanted.trackers {
+            rows.trackers.insert(lane.clone(), self.totals(lane));
+        }
         rows
+    }
+
+    fn totals(&self, lane: &LaneName) -> TrackerTotals {
+        let mut totals = TrackerTotals::default();
+        for row in self.tracker.values().filter(|row| row.lane == *lane) {
+            totals.add(1, row.amount, row.tracking.since);
+        }
+        totals
+    }
+
+    /// What is due and free of its tracker.
+    pub(super) fn due(&self, wanted: &DueWanted, now: Timestamp) -> DueList {
+        let own = format!("{}/", wanted.owner);
+        let free = |row: &PaymentRow| {
+            row.claim.as_ref().is_none_or(|claim| claim.until <= now || claim.owner.starts_with(&own))
+        };
+        let mut rows: Vec<&TrackerRow> =
+            self.tracker.values().filter(|row| row.lane == wanted.lane && row.tracking.due <= now).collect();
+        rows.sort_by_key(|row| row.tracking.due);
+        let payment = |of: i64| self.payments.values().find(|row| row.row == of && free(row)).cloned();
+        let due = rows.into_iter().filter_map(|row| {
+            let origin = Origin::of_tracked(payment(row.payment)?, row.lane.clone());
+            Some(Due::new(origin, row.message.clone()))
+        });
+        DueList { due: due.take(usize::from(wanted.most)).collect(), totals: self.totals(&wanted.lane) }
     }
 
     /// The attempts that matter for a decision, as the real stores load them.
@@ -82,6 +113,17 @@ impl Db {
                 self.attempts.insert((row.row, attempt.number), attempt);
             }
             self.payments.insert(row.payment_id.clone(), row);
+        }
+        for change in changes.tracker {
+            match change {
+                TrackerChange::New(row) => drop(self.tracker.insert(row.payment, row)),
+                TrackerChange::Due { payment, tracking } => {
+                    if let Some(row) = self.tracker.get_mut(&payment) {
+                        row.tracking = tracking;
+                    }
+                }
+                TrackerChange::Gone { payment } => drop(self.tracker.remove(&payment)),
+            }
         }
         self.transfers.extend(changes.transfers.into_iter().map(|row| (row.payment, row)));
         self.events.extend(changes.events.into_iter().map(|row| (row.event.clone(), row)));

@@ -21,7 +21,8 @@ use crate::domain::{Code, OrderKey, PaymentId, RailKey};
 use crate::intake::{Contract, Decode, Instants, Judged, Raw, Unreadable};
 use crate::rails::Rail;
 use crate::store::{
-    Backend, Changes, EventKind, Order, Origin, PaymentRow, Route, Rows, Stand, State, Store, Trouble, Wanted,
+    Backend, Changes, DueList, DueWanted, EventKind, Order, Origin, PaymentRow, Route, Rows, Stand, State, Store,
+    Trouble, Wanted,
 };
 use crate::worker::{Drained, StatusHandle, Worker};
 
@@ -169,7 +170,10 @@ impl Live {
         };
         match store.open(origin, judged, Route::Rail { name: rail, leg: 0 }).await {
             Ok(Stand::Go(intent)) => Some(intent.dispatch().0),
-            Ok(Stand::Final(_) | Stand::Doubt(_) | Stand::Condemned(_) | Stand::Elsewhere { .. }) | Err(_) => None,
+            Ok(
+                Stand::Final(_) | Stand::Doubt(_) | Stand::Condemned(_) | Stand::Tracked(_) | Stand::Elsewhere { .. },
+            )
+            | Err(_) => None,
         }
     }
 
@@ -253,6 +257,13 @@ impl<B: Backend> Turn<B> {
         rows
     }
 
+    async fn due(&mut self, wanted: &DueWanted) -> Result<DueList, Trouble> {
+        if std::mem::take(&mut self.open) {
+            self.backend.reset().await?;
+        }
+        self.backend.due(wanted).await
+    }
+
     async fn commit(&mut self, changes: Changes) -> Result<(), Trouble> {
         let committed = self.backend.commit(changes).await;
         self.open = false;
@@ -305,6 +316,12 @@ impl<B: Backend> Backend for Watched<B> {
             self.life.die().await;
         }
         Ok(())
+    }
+
+    async fn due(&mut self, wanted: &DueWanted) -> Result<DueList, Trouble> {
+        self.life.pass().await;
+        self.held = None;
+        self.shared.0.lock().await.due(wanted).await
     }
 
     async fn reset(&mut self) -> Result<(), Trouble> {

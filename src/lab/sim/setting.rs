@@ -10,7 +10,7 @@ use crate::intake::{Rules, Scheme};
 use crate::operate::publish::Addresses;
 use crate::resilience::{Backoff, BreakerPolicy, BreakerSettings, LimitPolicy, RetryDelays, RetryPolicy};
 use crate::store::{BookPolicy, Unknown, WriterLimits};
-use crate::worker::{Lane, Limits};
+use crate::worker::{InProgress, Lane, Limits};
 
 /// Panicking starts, and refusals by the database, after which an event leaves.
 pub(super) const POISON_STARTS: u32 = 5;
@@ -74,6 +74,7 @@ impl Setting {
                 retry: RetryPolicy::new(10, Duration::from_secs(86_400), delays).ok()?,
                 breaker: BreakerPolicy::new(breaker).ok()?,
                 limit: Some(LimitPolicy::default()),
+                in_progress: InProgress::Hold,
             },
             limits: WriterLimits { group: 16, claim: plan.claim, poison_starts: POISON_STARTS, keep: None },
             book: BookPolicy { unknown: Unknown::Open { overdraft: true }, declared: BTreeMap::new() },

@@ -6,7 +6,7 @@ use super::{
     AttemptPart, DeadLetterPart, EventPart, Explanation, LedgerPart, NotePart, OutcomePart, PaymentPart, Standing,
 };
 use crate::broker::{ApiError, Broker, ConsumerInfo, StreamInfo, Wire};
-use crate::domain::{EventId, PaymentId, RailRef, Reason};
+use crate::domain::{EventId, PaymentId, RailRef, Reason, millis};
 use crate::operate::Trouble;
 use crate::operate::audit::{Action, Entry, LaneEntry, read_last};
 use crate::store::{
@@ -55,7 +55,7 @@ pub async fn explain<W: Wire>(
     Ok(Explanation {
         payment_id: id.to_string(),
         standing,
-        next: standing.next().to_owned(),
+        next: next(standing, &record),
         payment: record.payment.as_ref().map(payment_part),
         events,
         attempts: record.attempts.into_iter().map(attempt_part).collect(),
@@ -79,6 +79,19 @@ fn unseen(id: &PaymentId) -> Explanation {
         outcomes: Vec::new(),
         steered: None,
     }
+}
+
+/// What the tracker owns goes on without its event.
+fn next(standing: Standing, record: &PaymentRecord) -> String {
+    let tracked = record.payment.as_ref().and_then(|row| Some((row, row.tracked?)));
+    let Some((row, tracked)) = tracked else { return standing.next().to_owned() };
+    let due = millis(tracked.due);
+    if row.finished_at.is_some() || standing == Standing::Freed {
+        return format!("Its outcome event is published, from {due} on again, until the broker has confirmed it.");
+    }
+    format!(
+        "Any worker of its lane goes on with it from {due} on: its event is acknowledged, the store keeps what it asks for."
+    )
 }
 
 /// Where the payment stands. An open one with an attempt that has no conclusive answer is in doubt.
@@ -116,6 +129,7 @@ fn payment_part(row: &PaymentRow) -> PaymentPart {
         late: row.late,
         attempts: row.attempts,
         deliveries: row.deliveries,
+        tracked_since: row.tracked.map(|tracked| tracked.since),
         reasons: words(&row.reasons),
         claim: row.claim.as_ref().map(|claim| (claim.owner.as_ref().to_owned(), claim.until)),
     }

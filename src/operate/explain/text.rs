@@ -38,6 +38,9 @@ impl fmt::Display for Explanation {
                 "  deliveries {}, attempts that may have reached a rail {}",
                 payment.deliveries, payment.attempts
             )?;
+            if let Some(since) = payment.tracked_since {
+                writeln!(f, "  tracked since {}", millis(since))?;
+            }
             if let Some((owner, until)) = &payment.claim {
                 writeln!(f, "  claimed by {owner} until {}", millis(*until))?;
             }
@@ -171,6 +174,7 @@ mod tests {
                 late: false,
                 attempts: 1,
                 deliveries: 2,
+                tracked_since: None,
                 reasons: vec![],
                 claim: None,
             }),

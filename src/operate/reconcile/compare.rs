@@ -59,7 +59,7 @@ impl Scratch {
         };
         self.db()
             .prepare_cached(
-                "INSERT OR REPLACE INTO payments VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                "INSERT OR REPLACE INTO payments VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
             )?
             .execute(params![
                 line.row,
@@ -75,6 +75,7 @@ impl Scratch {
                 line.finished_at.map(|at| at.as_millisecond()),
                 line.requested_at.as_millisecond(),
                 line.attempts,
+                line.tracked.is_some(),
             ])?;
         Ok(())
     }
@@ -135,7 +136,8 @@ pub(super) fn classify(scratch: &Scratch, live: i64, consumers: &[ConsumerInfo])
          UPDATE events SET class = coalesce(
              (SELECT CASE n.kind WHEN 'condemned' THEN 'dead_lettered' ELSE n.kind END FROM ends n \
                  WHERE n.stream = events.stream AND n.seq = events.seq AND n.requested_ms = events.at_ms),
-             (SELECT CASE p.state WHEN 'open' THEN 'in_flight' WHEN 'held' THEN 'for_person' ELSE p.state END \
+             (SELECT CASE WHEN p.state IN ('open', 'held') AND p.tracked THEN 'tracked' WHEN p.state = 'open' \
+                 THEN 'in_flight' WHEN p.state = 'held' THEN 'for_person' ELSE p.state END \
                  FROM payments p WHERE p.stream = events.stream AND p.seq = events.seq \
                  AND p.requested_ms = events.at_ms AND p.state <> 'freed'),
              CASE WHEN acked THEN 'lost' END,
@@ -180,7 +182,12 @@ pub(super) fn counts(scratch: &Scratch) -> Result<Events, Trouble> {
         rejected: of("rejected"),
         dead_lettered: of("dead_lettered"),
         duplicates: of("duplicate"),
-        held: Held { in_stream: of("in_stream"), in_flight: of("in_flight"), for_person: of("for_person") },
+        held: Held {
+            in_stream: of("in_stream"),
+            in_flight: of("in_flight"),
+            for_person: of("for_person"),
+            tracked: of("tracked"),
+        },
         unaccounted: of("lost"),
         rejected_by_code: by_code("rejected")?,
         dead_lettered_by_code: by_code("dead_lettered")?,

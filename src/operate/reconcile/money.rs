@@ -39,7 +39,8 @@ struct Minor {
 /// Where the same payment was asked for by several events, the one that got furthest counts. Payments of which only
 /// duplicates were ever seen here are left out: their first event had left the stream before.
 const PAIRS: &str = "
-SELECT currency, minor, min(CASE class WHEN 'settled' THEN 0 WHEN 'for_person' THEN 1 WHEN 'in_flight' THEN 2
+SELECT currency, minor, min(CASE class WHEN 'settled' THEN 0 WHEN 'for_person' THEN 1
+    WHEN 'tracked' THEN 1 WHEN 'in_flight' THEN 2
     WHEN 'in_stream' THEN 3 WHEN 'lost' THEN 4 WHEN 'rejected' THEN 5 WHEN 'dead_lettered' THEN 6 ELSE 7 END) AS rank
 FROM events WHERE payment_id IS NOT NULL AND minor IS NOT NULL GROUP BY payment_id, fp HAVING rank < 7";
 

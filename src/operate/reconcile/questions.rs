@@ -70,20 +70,21 @@ WHERE acked AND class IN ('in_flight', 'for_person')";
 pub(super) const SETTLED_WITHOUT_OUTCOME: &str = "
 SELECT p.payment_id, p.stream, p.seq FROM payments p JOIN streams s ON s.id = p.stream
 LEFT JOIN events e ON e.stream = p.stream AND e.seq = p.seq
-WHERE p.state = 'settled' AND p.finished_ms >= :outcomes AND coalesce(e.acked, NOT s.live OR p.seq <
+WHERE p.state = 'settled' AND NOT p.tracked AND p.finished_ms >= :outcomes AND coalesce(e.acked, NOT s.live OR p.seq <
 s.first_seq) AND NOT EXISTS (SELECT 1 FROM outcomes o
 WHERE o.payment_id = p.payment_id AND o.kind = 'settled')";
 
 pub(super) const REJECTED_WITHOUT_OUTCOME: &str = "
 SELECT p.payment_id, p.stream, p.seq FROM payments p JOIN streams s ON s.id = p.stream
 LEFT JOIN events e ON e.stream = p.stream AND e.seq = p.seq
-WHERE p.state = 'rejected' AND p.finished_ms >= :outcomes AND coalesce(e.acked, NOT s.live OR p.seq
+WHERE p.state = 'rejected' AND NOT p.tracked AND p.finished_ms >= :outcomes AND coalesce(e.acked, NOT s.live OR p.seq
 < s.first_seq) AND NOT EXISTS (SELECT 1 FROM outcomes o
 WHERE o.payment_id = p.payment_id AND o.kind = 'rejected' AND o.origin IS NULL)
 UNION ALL SELECT n.payment_id, n.stream, n.seq FROM ends n JOIN streams s ON s.id = n.stream
 LEFT JOIN events e ON e.stream = n.stream AND e.seq = n.seq
 WHERE n.kind = 'rejected' AND n.at_ms >= :outcomes AND coalesce(e.acked, NOT s.live OR n.seq <
-s.first_seq) AND NOT EXISTS (SELECT 1 FROM outcomes o
+s.first_seq) AND NOT EXISTS (SELECT 1 FROM payments p
+WHERE p.stream = n.stream AND p.seq = n.seq AND p.tracked) AND NOT EXISTS (SELECT 1 FROM outcomes o
 WHERE o.payment_id = n.payment_id AND o.kind = 'rejected' AND o.origin = s.created_ms || '.' ||
 n.seq)";
 

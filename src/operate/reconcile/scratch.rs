@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::domain::{EventId, Money, StreamName};
 use crate::operate::Trouble;
 
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 const SQL: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -52,7 +52,8 @@ CREATE TABLE discards (stream INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KE
 CREATE TABLE payments (
     row INTEGER PRIMARY KEY, payment_id TEXT NOT NULL, fp BLOB NOT NULL, state TEXT NOT NULL,
     stream INTEGER NOT NULL, seq INTEGER NOT NULL, currency TEXT NOT NULL, minor INTEGER NOT NULL,
-    rail TEXT NOT NULL, code TEXT, finished_ms INTEGER, requested_ms INTEGER NOT NULL, attempts INTEGER NOT NULL
+    rail TEXT NOT NULL, code TEXT, finished_ms INTEGER, requested_ms INTEGER NOT NULL, attempts INTEGER NOT NULL,
+    tracked INTEGER NOT NULL               -- 1: the store owns it in place of its event, its outcome is still to be told
 ) STRICT;
 CREATE INDEX payments_by_id ON payments (payment_id);
 CREATE INDEX payments_by_event ON payments (stream, seq);

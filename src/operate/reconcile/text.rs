@@ -30,8 +30,8 @@ impl fmt::Display for Reconciliation {
         if held.total() > 0 {
             writeln!(
                 f,
-                "  held: {} in the stream, {} in flight, {} for a person",
-                held.in_stream, held.in_flight, held.for_person
+                "  held: {} in the stream, {} in flight, {} for a person, {} tracked",
+                held.in_stream, held.in_flight, held.for_person, held.tracked
             )?;
         }
         if events.records_without_event > 0 {

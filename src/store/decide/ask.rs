@@ -7,9 +7,10 @@ use jiff::Timestamp;
 
 use super::super::book::BookPolicy;
 use super::super::resolution::{Refusal, Resolution, Resolved};
-use super::super::rows::EventRow;
+use super::super::rows::{EventRow, PaymentRow};
+use super::super::tracker::{Due, Message, TrackLimits};
 use super::super::{Note, Origin, Route};
-use crate::domain::{Answer, DeadReason, EventId, Finding, Outcome, Payment, PaymentId};
+use crate::domain::{Answer, DeadReason, EventId, Finding, Money, Outcome, Payment, PaymentId};
 use crate::intake::{Judged, Refused};
 
 /// What does not change from group to group.
@@ -60,6 +61,9 @@ pub(in crate::store) enum Ask<'a> {
     Condemn { origin: &'a Origin, why: &'a DeadReason, payment: Option<&'a PaymentId> },
     Start { event: &'a EventId },
     Resolve { resolution: &'a Resolution },
+    Track { with: InHand<'a>, message: &'a Message, limits: &'a TrackLimits },
+    Sweep { due: &'a Due, judged: Option<&'a Judged>, route: &'a Route },
+    Told { event: &'a EventId },
 }
 
 /// What the holder of an attempt knows.
@@ -92,6 +96,18 @@ pub(in crate::store) enum Verdict {
     Ended,
     Starts(u32),
     Resolved(Result<Resolved, Refusal>),
+    /// The tracker owns the payment, and the event is the one that it stands for.
+    Tracked(Box<PaymentRow>),
+    /// Not tracked: the tracker has no room for so much.
+    Full {
+        amount: Money,
+    },
+    /// Not tracked: it is for its event to go on.
+    Untracked,
+    /// The tracker holds the payment no more.
+    Gone,
+    /// The tracker knows that the outcome is told.
+    Told,
     /// The rows contradict the request: the store is not the one that the request came from.
     Foreign,
 }

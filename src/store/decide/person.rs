@@ -52,6 +52,7 @@ impl Group<'_> {
         slot.row.finished_at = Some(self.now);
         slot.row.claim = None;
         slot.touch();
+        self.due_at_once(slot);
         let event = slot.row.event.clone();
         self.ends(&event);
     }

@@ -150,7 +150,7 @@ impl Group<'_> {
     }
 
     /// A process may work on one payment for two events; they must not take each other's attempts for their own.
-    fn claimant(&self, origin: &Origin) -> Arc<str> {
+    pub(super) fn claimant(&self, origin: &Origin) -> Arc<str> {
         format!("{}/{}", self.terms.owner, origin.event).into()
     }
 
@@ -289,7 +289,7 @@ impl Group<'_> {
         self.ticket(slot).map_or(Verdict::Foreign, Verdict::Doubt)
     }
 
-    fn elsewhere(&self, slot: &Slot) -> Verdict {
+    pub(super) fn elsewhere(&self, slot: &Slot) -> Verdict {
         Verdict::Elsewhere { until: slot.row.claim.as_ref().map_or(self.now, |claim| claim.until) }
     }
 

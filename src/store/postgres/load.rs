@@ -60,8 +60,10 @@ pub(super) async fn load(session: &Session, memory: &mut Memory, wanted: &Wanted
             .collect::<Result<_, _>>()?,
         accounts: Default::default(),
         starts: Default::default(),
+        trackers: Default::default(),
     };
     tries(session, &mut rows).await?;
+    super::tracker::totals(session, &wanted.trackers, &mut rows).await?;
     for row in &starts {
         let start = StartRow { count: unsigned32(row.try_get(2)?)?, first_at: row.try_get(3)? };
         let (stream, sequence) = (row.try_get::<_, i64>(0)?, row.try_get::<_, i64>(1)?);
@@ -100,7 +102,7 @@ async fn tries(session: &Session, rows: &mut Rows) -> Result<(), Fault> {
         let attempt = attempt_of(row, 1)?;
         rows.payments.get_mut(&id).ok_or(Fault::Row("attempts.payment"))?.tries.push(attempt);
     }
-    Ok(())
+    super::tracker::places(session, &tried, rows).await
 }
 
 /// Takes new blocks of row numbers where the ones in hand may not be enough. Outside the transaction: what is not used
@@ -188,6 +190,7 @@ pub(in crate::store) fn payment_of(row: &Row) -> Result<PaymentRow, Fault> {
         claim,
         fence: row.try_get(25)?,
         deliveries: unsigned32(row.try_get(26)?)?,
+        tracked: None,
         tries: Vec::new(),
     })
 }

@@ -5,12 +5,13 @@
 
 mod payments;
 
-use futures_util::future::{try_join, try_join3, try_join5};
+use futures_util::future::{try_join, try_join3, try_join4, try_join5};
 use jiff::Timestamp;
 
 use super::super::rows::{AttemptRow, Changes};
 use super::connect::{Fault, Session};
 use super::load::{signed, stream};
+use super::tracker::Tracker;
 use super::{Memory, sql};
 use crate::domain::{EventId, Reason};
 use payments::Payments;
@@ -24,6 +25,7 @@ pub(super) async fn save(session: &Session, memory: &mut Memory, changes: &Chang
     let events = Events::of(session, memory, changes).await?;
     let starts = Starts::of(session, memory, changes).await?;
     let (attempts, accounts) = (Attempts::of(changes)?, Accounts::of(changes));
+    let tracker = Tracker::of(&changes.tracker)?;
     let commit = async {
         session.client.batch_execute("COMMIT").await?;
         Ok(())
@@ -37,7 +39,12 @@ pub(super) async fn save(session: &Session, memory: &mut Memory, changes: &Chang
             Box::pin(accounts.write(session)),
             Box::pin(events.write(session)),
         ),
-        try_join3(Box::pin(write_notes(session, changes)), Box::pin(starts.write(session)), commit),
+        try_join4(
+            Box::pin(write_notes(session, changes)),
+            Box::pin(starts.write(session)),
+            Box::pin(tracker.write(session)),
+            commit,
+        ),
     )
     .await?;
     Ok(())

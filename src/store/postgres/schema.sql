@@ -118,6 +118,21 @@ CREATE TABLE attempts (
     PRIMARY KEY (payment, number)
 );
 
+CREATE TABLE tracker (
+    -- Payments that the store owns in place of their events, which are acknowledged: the rail is late. A row goes when
+    -- the payment has its end and its outcome event is confirmed. It holds the message as the publisher sent it.
+    payment bigint PRIMARY KEY,     -- payments.id
+    lane text COLLATE "C" NOT NULL, -- that sweeps it, and whose bound it counts against
+    currency text NOT NULL,
+    minor bigint NOT NULL,
+    since timestamptz NOT NULL,
+    due timestamptz NOT NULL,       -- when a sweep may take it next
+    sweeps integer NOT NULL,        -- so far; from 0 again at the payment's end
+    headers text NOT NULL,          -- JSON: names and values
+    body bytea NOT NULL
+);
+CREATE INDEX tracker_by_due ON tracker (lane, due);
+
 CREATE TABLE notes (
     -- Lines of a payment's life: delays and why. The latest 64 per payment are kept.
     payment_id text COLLATE "C" NOT NULL,

@@ -1,7 +1,7 @@
 //! Every statement of the writer, prepared when it connects. Sets go in as arrays: one statement a table and group.
 
 /// All of them.
-pub(super) const ALL: [&str; 29] = [
+pub(super) const ALL: [&str; 36] = [
     STREAM,
     PAYMENT_BLOCK,
     ACCOUNT_BLOCK,
@@ -31,6 +31,13 @@ pub(super) const ALL: [&str; 29] = [
     OLD_EVENTS,
     OLD_ATTEMPTS,
     AGED_NOTES,
+    TRACKED,
+    LOCK_TRACKERS,
+    TRACKERS,
+    DUE,
+    NEW_TRACKED,
+    DUE_TRACKED,
+    GONE_TRACKED,
 ];
 
 /// The stream's number, made where it has none.
@@ -218,3 +225,32 @@ pub(super) const AGED_NOTES: &str = "WITH page AS MATERIALIZED (SELECT payment_i
      AND n.what = old.what RETURNING 1) \
      SELECT (SELECT count(*) FROM page), (SELECT count(*) FROM gone), true, payment_id, at, what FROM page \
      ORDER BY payment_id DESC, at DESC, what DESC LIMIT 1";
+/// Places in the tracker, of payments that are locked by now.
+pub(super) const TRACKED: &str = "SELECT p.payment_id, t.since, t.due, t.sweeps FROM payments p \
+     JOIN tracker t ON t.payment = p.id WHERE p.payment_id = ANY ($1)";
+
+/// Nobody else adds to these trackers until the transaction has ended. The locks of events have other keys.
+pub(super) const LOCK_TRACKERS: &str =
+    "SELECT count(pg_advisory_xact_lock(1094930516, hashtext(l))) FROM unnest($1::text[]) AS l";
+
+/// What trackers hold.
+pub(super) const TRACKERS: &str = "SELECT t.lane, t.currency, count(*), sum(t.minor)::bigint, min(t.since) FROM tracker t \
+     WHERE t.lane = ANY ($1) GROUP BY t.lane, t.currency";
+
+/// Tracked payments that are due and that no other process holds.
+pub(super) const DUE: &str = concat!(
+    "SELECT ",
+    payment_columns!(),
+    ", t.headers, t.body FROM tracker t JOIN payments p ON p.id = t.payment JOIN streams s ON s.id = p.stream \
+     WHERE t.lane = $1 AND t.due <= coalesce($4, clock_timestamp()) AND (p.claim_until IS NULL \
+     OR p.claim_until <= coalesce($4, clock_timestamp()) OR starts_with(p.claim_owner, $2)) ORDER BY t.due LIMIT $3"
+);
+
+pub(super) const NEW_TRACKED: &str = "INSERT INTO tracker (payment, lane, currency, minor, since, due, sweeps, headers, body) \
+     SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], \
+     $7::integer[], $8::text[], $9::bytea[])";
+
+pub(super) const DUE_TRACKED: &str = "UPDATE tracker t SET due = w.due, sweeps = w.sweeps \
+     FROM unnest($1::bigint[], $2::timestamptz[], $3::integer[]) AS w (payment, due, sweeps) WHERE t.payment = w.payment";
+
+pub(super) const GONE_TRACKED: &str = "DELETE FROM tracker WHERE payment = ANY ($1)";

@@ -16,14 +16,14 @@ use tokio_postgres::types::ToSql;
 
 use super::super::postgres::{
     Fault, attempt_of, client, event_columns, event_of, fault_text, money, payment_columns, payment_of, signed,
-    unsigned, verify,
+    tracking, unsigned, verify,
 };
 use super::super::{Facts, HighWater, PostgresError, PostgresSettings};
 use super::{
     AttemptRecord, EventKey, EventRecord, NoteRecord, PaymentLine, PaymentRecord, ReadError, TransferRecord, masked,
 };
 use crate::domain::{EventId, PaymentId, StoreId, StreamName};
-use crate::store::EventRow;
+use crate::store::{EventRow, PaymentRow};
 
 /// What a question may take beyond the server's own bound for a statement.
 const GRACE: Duration = Duration::from_secs(2);
@@ -32,7 +32,12 @@ type With<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 macro_rules! payments {
     () => {
-        concat!("SELECT ", payment_columns!(), " FROM payments p JOIN streams s ON s.id = p.stream")
+        concat!(
+            "SELECT ",
+            payment_columns!(),
+            ", t.since, t.due, t.sweeps FROM payments p JOIN streams s ON s.id = p.stream \
+             LEFT JOIN tracker t ON t.payment = p.id"
+        )
     };
 }
 
@@ -149,7 +154,7 @@ impl Reader {
     fn lines(&self, sql: &'static str, after: i64, limit: u32) -> Result<Vec<PaymentLine>, ReadError> {
         self.ask(async move |client| {
             let found = client.query(sql, &[&after, &i64::from(limit)]).await?;
-            Ok(found.iter().map(|row| payment_of(row).map(PaymentLine::of)).collect::<Result<_, Fault>>()?)
+            Ok(found.iter().map(|row| placed(row).map(PaymentLine::of)).collect::<Result<_, Fault>>()?)
         })
     }
 
@@ -199,11 +204,13 @@ async fn facts(client: &Client) -> Result<Facts, ReadError> {
     let created_ms: i64 = meta.try_get::<_, &str>(1)?.parse().map_err(|_| Fault::Row("created_at"))?;
     let created_at = Timestamp::from_millisecond(created_ms).map_err(|_| Fault::Row("created_at"))?;
     // Both from the end of an index. Unfinished payments at its end are passed by; a rail has few of them.
+    // What is tracked is acknowledged, and so counts like an end.
     let found = client
         .query(
             "SELECT s.name, s.created_ms, greatest(coalesce((SELECT max(sequence) FROM events e WHERE e.stream = s.id), 0), \
              coalesce((SELECT p.sequence FROM payments p WHERE p.stream = s.id AND p.finished_at IS NOT NULL \
-             ORDER BY p.sequence DESC LIMIT 1), 0)) FROM streams s ORDER BY s.id",
+             ORDER BY p.sequence DESC LIMIT 1), 0), coalesce((SELECT max(p.sequence) FROM tracker t \
+             JOIN payments p ON p.id = t.payment WHERE p.stream = s.id), 0)) FROM streams s ORDER BY s.id",
             &[],
         )
         .await?;
@@ -225,7 +232,7 @@ async fn facts(client: &Client) -> Result<Facts, ReadError> {
 
 async fn payment(client: &Client, id: &str) -> Result<Option<PaymentRecord>, ReadError> {
     let payment = client.query_opt(concat!(payments!(), " WHERE p.payment_id = $1"), &[&id]).await?;
-    let payment = payment.as_ref().map(payment_of).transpose()?;
+    let payment = payment.as_ref().map(placed).transpose()?;
     let (attempts, transfer) = match &payment {
         Some(payment) => (attempts(client, payment.row).await?, transfer(client, payment.row).await?),
         None => (Vec::new(), None),
@@ -278,7 +285,16 @@ async fn record(client: &Client, event: &EventId) -> Result<Option<EventRecord>,
     }
     let payment = concat!(payments!(), " WHERE p.stream = $1 AND p.sequence = $2");
     let found = client.query_opt(payment, &[&stream, &sequence]).await?;
-    Ok(found.as_ref().map(payment_of).transpose()?.map(|row| EventRecord::Payment(PaymentLine::of(row))))
+    Ok(found.as_ref().map(placed).transpose()?.map(|row| EventRecord::Payment(PaymentLine::of(row))))
+}
+
+/// A row of `payments!`: the payment with its place in the tracker.
+fn placed(row: &tokio_postgres::Row) -> Result<PaymentRow, Fault> {
+    let mut payment = payment_of(row)?;
+    if row.try_get::<_, Option<Timestamp>>(27)?.is_some() {
+        payment.tracked = Some(tracking(row, 27)?);
+    }
+    Ok(payment)
 }
 
 async fn events(client: &Client, sql: &str, with: With<'_>) -> Result<Vec<EventRow>, ReadError> {

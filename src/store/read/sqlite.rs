@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use super::super::rows::EventRow;
+use super::super::rows::{EventRow, PaymentRow};
 use super::super::sqlite::{
-    Fault, attempt_of, event_of, event_select, facts, instant, payment_of, payment_select, signed, text, unsigned,
+    Fault, attempt_of, event_of, event_select, facts, instant, payment_of, payment_select, place, signed, text,
+    unsigned,
 };
 use super::super::{Facts, schema};
 use super::{
@@ -70,7 +71,7 @@ impl Reader {
     pub(super) fn payment(&self, id: &PaymentId) -> Result<Option<PaymentRecord>, ReadError> {
         let mut statement = self.connection.prepare_cached(concat!(payment_select!(), " WHERE p.payment_id = ?1"))?;
         let mut found = statement.query([id.as_str()])?;
-        let payment = found.next()?.map(payment_of).transpose()?;
+        let payment = found.next()?.map(|row| self.placed(row)).transpose()?;
         let (attempts, transfer) = match &payment {
             Some(payment) => (self.attempts(payment.row)?, self.transfer(payment.row)?),
             None => (Vec::new(), None),
@@ -89,7 +90,7 @@ impl Reader {
         let mut statement =
             self.connection.prepare_cached(concat!(payment_select!(), " WHERE p.stream = ?1 AND p.sequence = ?2"))?;
         let mut found = statement.query((stream, sequence))?;
-        Ok(found.next()?.map(payment_of).transpose()?.map(|row| EventRecord::Payment(PaymentLine::of(row))))
+        Ok(found.next()?.map(|row| self.placed(row)).transpose()?.map(|row| EventRecord::Payment(PaymentLine::of(row))))
     }
 
     pub(super) fn payments_after(&self, after: i64, limit: u32) -> Result<Vec<PaymentLine>, ReadError> {
@@ -126,9 +127,18 @@ impl Reader {
         let mut found = statement.query((after, limit))?;
         let mut lines = Vec::new();
         while let Some(row) = found.next()? {
-            lines.push(PaymentLine::of(payment_of(row)?));
+            lines.push(PaymentLine::of(self.placed(row)?));
         }
         Ok(lines)
+    }
+
+    /// The payment with its place in the tracker: one that never went over a rail has none.
+    fn placed(&self, row: &rusqlite::Row<'_>) -> Result<PaymentRow, ReadError> {
+        let mut payment = payment_of(row)?;
+        if payment.last_attempt > 0 {
+            payment.tracked = place(&self.connection, payment.row)?;
+        }
+        Ok(payment)
     }
 
     fn stream(&self, name: &StreamName, created_ms: i64) -> Result<Option<i64>, ReadError> {

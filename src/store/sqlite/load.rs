@@ -64,7 +64,11 @@ pub(super) fn load(
         events: Default::default(),
         accounts: Default::default(),
         starts: Default::default(),
+        trackers: Default::default(),
     };
+    for lane in &wanted.trackers {
+        rows.trackers.insert(lane.clone(), super::tracker::totals(connection, lane)?);
+    }
     payments(connection, &wanted.payments, &mut rows)?;
     payments(connection, &owned(connection, memory, &wanted.owners)?, &mut rows)?;
     for event in &wanted.events {
@@ -174,6 +178,7 @@ fn payments(connection: &Connection, ids: &[PaymentId], rows: &mut Rows) -> Resu
         let mut payment = payment_of(row)?;
         if payment.last_attempt > 0 {
             payment.tries = tries(connection, payment.row, payment.last_attempt)?;
+            payment.tracked = super::tracker::place(connection, payment.row)?;
         }
         rows.payments.insert(id.clone(), payment);
     }
@@ -276,6 +281,7 @@ pub(in crate::store) fn payment_of(row: &Row<'_>) -> Result<PaymentRow, Fault> {
         claim,
         fence: row.get(25)?,
         deliveries: row.get(26)?,
+        tracked: None,
         tries: Vec::new(),
     })
 }
@@ -344,7 +350,7 @@ fn reasons(json: Option<String>) -> Result<Vec<Reason>, Fault> {
     json.map_or(Ok(Vec::new()), |json| serde_json::from_str(&json).map_err(|_| Fault::Row("reasons")))
 }
 
-fn money(currency: &str, minor: i64) -> Result<Money, Fault> {
+pub(super) fn money(currency: &str, minor: i64) -> Result<Money, Fault> {
     Currency::parse(currency).and_then(|currency| Money::new(minor, currency)).ok_or(Fault::Row("minor"))
 }
 

@@ -31,6 +31,7 @@ pub(super) fn save(connection: &Connection, memory: &mut Memory, changes: &Chang
     }
     update_accounts(connection, &changes.changed_accounts)?;
     insert_transfers(connection, &changes.transfers)?;
+    super::tracker::save(connection, &changes.tracker)?;
     for row in &changes.events {
         let stream = stream_id(connection, memory, &row.event)?;
         insert_event(connection, row, stream)?;

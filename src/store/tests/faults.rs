@@ -7,8 +7,8 @@ use rusqlite::Connection;
 use super::harness::{Either, Expect, Home, Place, RAIL, Wish, both, event, open, origin};
 use crate::domain::{Answer, Code, DeadReason, NotSent, Reason, StoreId};
 use crate::store::{
-    Backend, Changes, Concluded, NotCondemned, OpenError, Origin, Route, Rows, Sqlite, SqliteSettings, Stand, Store,
-    StoreLost, Trouble, Wanted,
+    Backend, Changes, Concluded, DueList, DueWanted, NotCondemned, OpenError, Origin, Route, Rows, Sqlite,
+    SqliteSettings, Stand, Store, StoreLost, Trouble, Wanted,
 };
 
 /// What a commit is made to end like.
@@ -48,6 +48,10 @@ impl Backend for Faulty {
                 Err(Trouble::Lost(StoreLost::Failed("no answer".to_owned())))
             }
         }
+    }
+
+    async fn due(&mut self, wanted: &DueWanted) -> Result<DueList, Trouble> {
+        self.inner.due(wanted).await
     }
 
     async fn reset(&mut self) -> Result<(), Trouble> {

@@ -18,8 +18,9 @@ use crate::intake::{Judged, Refused, Valid};
 use crate::lab::servers::{PostgresOptions, PostgresServer};
 use crate::store::postgres::client;
 use crate::store::{
-    Backend, BookPolicy, Changes, Condemned, OpenError, Origin, Postgres, PostgresSettings, Pruned, Reader, Recorded,
-    Route, Rows, Sqlite, SqliteSettings, Stand, Store, Trouble, Unknown, Wanted, WriterLimits, migrate,
+    Backend, BookPolicy, Changes, Condemned, DueList, DueWanted, OpenError, Origin, Postgres, PostgresSettings, Pruned,
+    Reader, Recorded, Route, Rows, Sqlite, SqliteSettings, Stand, Store, Trouble, Unknown, Wanted, WriterLimits,
+    migrate,
 };
 
 pub(super) const RAIL: Route = Route::Rail { name: "swift", leg: 0 };
@@ -201,6 +202,16 @@ impl Backend for Either {
         match self {
             Self::Sqlite(inner) => inner.commit(changes).await,
             Self::Postgres(Clocked { inner, .. }) => inner.commit(changes).await,
+        }
+    }
+
+    async fn due(&mut self, wanted: &DueWanted) -> Result<DueList, Trouble> {
+        match self {
+            Self::Sqlite(inner) => inner.due(wanted).await,
+            Self::Postgres(Clocked { inner, clock }) => {
+                let at = Timestamp::from_millisecond(clock.load(Ordering::SeqCst)).unwrap();
+                inner.due(&DueWanted { at: Some(at), ..wanted.clone() }).await
+            }
         }
     }
 

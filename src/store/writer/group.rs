@@ -9,7 +9,7 @@ use super::super::decide::{Ask, Terms, Verdict, decide};
 use super::super::rows::{AccountKey, Wanted};
 use super::super::{Backend, Pruned, Route, StoreLost, Trouble};
 use super::pruning::Pruning;
-use super::request::Request;
+use super::request::{Plain, Request};
 use crate::intake::Judged;
 use crate::telemetry::step::{Step, at};
 
@@ -59,16 +59,27 @@ pub(super) async fn run<B: Backend>(
             break;
         }
         let mut requests = Vec::with_capacity(waiting.len());
+        let mut listings = Vec::new();
         for mut request in waiting.drain(..) {
-            match request.stop() {
-                Some(stop) => {
+            match request.plain() {
+                Some(Plain::Stop(stop)) => {
                     queue.close();
                     stops.push(stop);
                 }
+                Some(Plain::Due(listing)) => listings.push(listing),
                 None => requests.push(request),
             }
         }
         serve(&mut backend, requests, &terms, &seen).await;
+        for (wanted, reply) in listings {
+            let end = backend.due(&wanted).await.map_err(|trouble| match trouble {
+                Trouble::Lost(lost) => lost,
+                Trouble::Content(why) => StoreLost::Refused(why),
+                Trouble::Again(why) => StoreLost::Failed(why),
+            });
+            // Who asked may be gone.
+            drop(reply.send(end));
+        }
     }
     drop(backend);
     for stop in stops {
@@ -201,6 +212,19 @@ fn wanted(asks: &[Ask<'_>]) -> Wanted {
             }
             Ask::Start { event } => wanted.events.push((*event).clone()),
             Ask::Resolve { resolution } => wanted.payments.push(resolution.payment_id.clone()),
+            Ask::Track { with, .. } => {
+                wanted.payments.push(with.ticket.payment_id.clone());
+                wanted.events.push(with.origin.event.clone());
+                wanted.trackers.push(with.origin.lane.clone());
+            }
+            Ask::Sweep { due, judged, .. } => {
+                match judged {
+                    Some(judged) => wanted.payments.push(judged.payment_id().clone()),
+                    None => wanted.owners.push(due.origin().event.clone()),
+                }
+                wanted.events.push(due.origin().event.clone());
+            }
+            Ask::Told { event } => wanted.owners.push((*event).clone()),
         }
     }
     wanted.payments.sort_unstable();
@@ -211,5 +235,7 @@ fn wanted(asks: &[Ask<'_>]) -> Wanted {
     wanted.events.dedup();
     wanted.accounts.sort_unstable();
     wanted.accounts.dedup();
+    wanted.trackers.sort_unstable();
+    wanted.trackers.dedup();
     wanted
 }

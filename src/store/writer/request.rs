@@ -7,15 +7,20 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::super::decide::{Ask, Verdict};
+use super::super::tracker::{Due, DueList, DueWanted, Message, TrackLimits};
 use super::super::{Origin, Resolution, Resolved, Route, StoreLost, Unresolved};
 use super::proof::{Condemned, Doubt, Intent, Recorded};
-use super::{Concluded, NotCondemned, Stand};
+use super::tracked::Tracked;
+use super::{Concluded, Handed, NotCondemned, Stand};
 use crate::domain::{Answer, DeadReason, EventId, Finding, PaymentId};
 use crate::intake::Judged;
 
 pub(super) type Opened = Result<Stand, (StoreLost, Origin, Box<Judged>)>;
 pub(super) type Resumed = Result<Stand, (StoreLost, Doubt)>;
 pub(super) type ConcludedOr = Result<Concluded, (StoreLost, Doubt)>;
+
+pub(super) type HandedOr = Result<Handed, (StoreLost, Doubt)>;
+pub(super) type Swept = Result<Option<Stand>, StoreLost>;
 
 pub(super) enum Body {
     Open {
@@ -49,9 +54,40 @@ pub(super) enum Body {
         resolution: Box<Resolution>,
         reply: oneshot::Sender<Result<Resolved, Unresolved>>,
     },
+    Track {
+        doubt: Doubt,
+        message: Message,
+        limits: TrackLimits,
+        reply: oneshot::Sender<HandedOr>,
+    },
+    Sweep {
+        due: Due,
+        judged: Option<Box<Judged>>,
+        route: Route,
+        reply: oneshot::Sender<Swept>,
+    },
+    Told {
+        event: EventId,
+        reply: oneshot::Sender<Result<(), StoreLost>>,
+    },
+    Due {
+        wanted: DueWanted,
+        reply: oneshot::Sender<Result<DueList, StoreLost>>,
+    },
     Stop {
         reply: oneshot::Sender<()>,
     },
+}
+
+/// A request for what is due, taken out of its wrapper.
+pub(super) type DueRequest = (DueWanted, oneshot::Sender<Result<DueList, StoreLost>>);
+
+/// A request that is not decided with others.
+pub(super) enum Plain {
+    /// What is due.
+    Due(DueRequest),
+    /// The end.
+    Stop(oneshot::Sender<()>),
 }
 
 /// Answers `Closed` when it is dropped unanswered, as on a panic of the writer.
@@ -73,7 +109,10 @@ impl Request {
             Body::Condemn { origin, why, payment, .. } => Ask::Condemn { origin, why, payment: payment.as_ref() },
             Body::Start { event, .. } => Ask::Start { event },
             Body::Resolve { resolution, .. } => Ask::Resolve { resolution },
-            Body::Stop { .. } => return None,
+            Body::Track { doubt, message, limits, .. } => Ask::Track { with: doubt.in_hand(), message, limits },
+            Body::Sweep { due, judged, route, .. } => Ask::Sweep { due, judged: judged.as_deref(), route },
+            Body::Told { event, .. } => Ask::Told { event },
+            Body::Due { .. } | Body::Stop { .. } => return None,
         })
     }
 
@@ -81,15 +120,23 @@ impl Request {
     pub(super) fn event(&self) -> Option<&EventId> {
         match self.0.as_ref()? {
             Body::Open { origin, .. } | Body::Condemn { origin, .. } => Some(&origin.event),
-            Body::Conclude { doubt, .. } | Body::Resume { doubt, .. } => Some(doubt.event()),
-            Body::Start { event, .. } => Some(event),
-            Body::Resolve { .. } | Body::Stop { .. } => None,
+            Body::Conclude { doubt, .. } | Body::Resume { doubt, .. } | Body::Track { doubt, .. } => {
+                Some(doubt.event())
+            }
+            Body::Sweep { due, .. } => Some(&due.origin().event),
+            Body::Start { event, .. } | Body::Told { event, .. } => Some(event),
+            Body::Resolve { .. } | Body::Due { .. } | Body::Stop { .. } => None,
         }
     }
 
-    pub(super) fn stop(&mut self) -> Option<oneshot::Sender<()>> {
+    /// Takes out what is not decided with others.
+    pub(super) fn plain(&mut self) -> Option<Plain> {
+        if !matches!(self.0, Some(Body::Due { .. } | Body::Stop { .. })) {
+            return None;
+        }
         match self.0.take() {
-            Some(Body::Stop { reply }) => Some(reply),
+            Some(Body::Stop { reply }) => Some(Plain::Stop(reply)),
+            Some(Body::Due { wanted, reply }) => Some(Plain::Due((wanted, reply))),
             other => {
                 self.0 = other;
                 None
@@ -125,7 +172,39 @@ fn reply(body: Body, end: Result<Verdict, StoreLost>) {
             })))
         }
         Body::Resolve { reply, .. } => drop(reply.send(resolved(end))),
+        Body::Track { doubt, reply, .. } => drop(reply.send(handed(doubt, end))),
+        Body::Sweep { due, judged, reply, .. } => drop(reply.send(swept(due.origin().clone(), judged, end))),
+        Body::Told { reply, .. } => drop(reply.send(
+            end.and_then(|verdict| if matches!(verdict, Verdict::Told) { Ok(()) } else { Err(unfit(&verdict)) }),
+        )),
+        Body::Due { reply, .. } => drop(reply.send(Err(end.err().unwrap_or(StoreLost::Closed)))),
         Body::Stop { reply } => drop(reply.send(())),
+    }
+}
+
+fn handed(doubt: Doubt, end: Result<Verdict, StoreLost>) -> HandedOr {
+    match end {
+        Err(lost) => Err((lost, doubt)),
+        Ok(Verdict::Tracked(row)) => Ok(Handed::Tracked(Tracked::mint(doubt.origin(), row))),
+        Ok(Verdict::Final { outcome, duplicate }) => {
+            Ok(Handed::Final(Recorded::mint(doubt.origin(), outcome, duplicate)))
+        }
+        Ok(Verdict::Full { amount }) => Ok(Handed::Full(doubt, amount)),
+        Ok(Verdict::Untracked) => Ok(Handed::Kept(doubt)),
+        Ok(Verdict::Elsewhere { until }) => Ok(Handed::Elsewhere { until }),
+        Ok(other) => Err((unfit(&other), doubt)),
+    }
+}
+
+fn swept(origin: Origin, judged: Option<Box<Judged>>, end: Result<Verdict, StoreLost>) -> Swept {
+    match (end, judged) {
+        (Ok(Verdict::Gone | Verdict::Untracked), _) => Ok(None),
+        (Ok(Verdict::Final { outcome, duplicate }), None) => {
+            Ok(Some(Stand::Final(Recorded::mint(&origin, outcome, duplicate))))
+        }
+        (Ok(other), None) => Err(unfit(&other)),
+        (Err(lost), None) => Err(lost),
+        (end, Some(judged)) => opened(origin, judged, end).map(Some).map_err(|(lost, ..)| lost),
     }
 }
 
@@ -134,6 +213,7 @@ fn opened(origin: Origin, judged: Box<Judged>, end: Result<Verdict, StoreLost>) 
         Err(lost) => Err((lost, origin, judged)),
         Ok(Verdict::Final { outcome, duplicate }) => Ok(Stand::Final(Recorded::mint(&origin, outcome, duplicate))),
         Ok(Verdict::Condemned(row)) => Ok(Stand::Condemned(Condemned::mint(row))),
+        Ok(Verdict::Tracked(row)) => Ok(Stand::Tracked(Tracked::mint(&origin, row))),
         Ok(Verdict::Elsewhere { until }) => Ok(Stand::Elsewhere { until }),
         Ok(Verdict::Doubt(ticket) | Verdict::Held(ticket)) => Ok(Stand::Doubt(Doubt::mint(origin, *judged, ticket))),
         Ok(Verdict::Go(ticket)) => match *judged {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::proof::{Condemned, Doubt, Intent, Order, Recorded};
+use super::tracked::Tracked;
 use crate::domain::Outcome;
 
 impl fmt::Debug for Recorded {
@@ -12,6 +13,12 @@ impl fmt::Debug for Recorded {
             Outcome::Rejected(_) => "rejected",
         };
         write!(f, "Recorded({}, {end}, duplicate: {})", self.event(), self.is_duplicate())
+    }
+}
+
+impl fmt::Debug for Tracked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tracked({}, {})", self.event(), self.payment_id())
     }
 }
 

@@ -34,6 +34,7 @@ const COUNTERS: &[(&str, &str)] = &[
     ("acquit_store_pruned_rows_total", "Records older than store.keep that were removed, by table."),
     ("acquit_spans_sent_total", "Spans that the OTLP endpoint took."),
     ("acquit_spans_dropped_total", "Spans that were not sent, by reason."),
+    ("acquit_tracked_ended_total", "Tracked payments whose outcome this worker has told, by outcome."),
     ("acquit_pull_errors_total", "Pull requests that ended in an error, by reason."),
 ];
 
@@ -48,6 +49,11 @@ const GAUGES: &[(&str, &str)] = &[
     ("acquit_unknown_payments", "Payments in doubt in the whole store; the same in every worker of a fleet."),
     ("acquit_unknown_amount", "Money in doubt in the whole store, in the currency's own unit."),
     ("acquit_unknown_oldest_age_seconds", "Age of the oldest payment in doubt in the whole store; 0 for none."),
+    (
+        "acquit_tracked_payments",
+        "Payments that the tracker owns in place of their events, over all workers of the store.",
+    ),
+    ("acquit_tracked_oldest_seconds", "How long the oldest of them is tracked."),
     ("acquit_breaker_state", "1 for the state a breaker is in."),
     ("acquit_pulls_paused", "1 where this reason keeps the lane from pulling."),
     ("acquit_consumer_pending_messages", "Events not yet delivered, from consumer info."),

@@ -200,7 +200,9 @@ async fn a_claim_ends_by_the_databases_clock_and_the_fence_grows_at_each_takeove
     let taken = loop {
         match open(&b, 1, wish.valid(), RAIL).await {
             Stand::Elsewhere { .. } => tokio::task::yield_now().await,
-            stand @ (Stand::Doubt(_) | Stand::Final(_) | Stand::Go(_) | Stand::Condemned(_)) => break doubt(stand),
+            stand @ (Stand::Doubt(_) | Stand::Final(_) | Stand::Go(_) | Stand::Condemned(_) | Stand::Tracked(_)) => {
+                break doubt(stand);
+            }
         }
     };
     let now = fleet.number("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint").await;
@@ -229,7 +231,9 @@ async fn of_two_processes_that_claim_for_a_rail_at_once_one_may_send() {
                     sent.fetch_add(1, Ordering::Relaxed);
                 }
                 Stand::Elsewhere { .. } => {}
-                stand @ (Stand::Doubt(_) | Stand::Final(_) | Stand::Condemned(_)) => panic!("{stand:?}"),
+                stand @ (Stand::Doubt(_) | Stand::Final(_) | Stand::Condemned(_) | Stand::Tracked(_)) => {
+                    panic!("{stand:?}")
+                }
             }
         }
     }
