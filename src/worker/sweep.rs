@@ -60,21 +60,24 @@ async fn page<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, rail: &Arc<R>, tasks: 
         .due
         .into_iter()
         .map(|due| {
-            let (ctx, rail) = (Arc::clone(ctx), Arc::clone(rail));
+            let (ctx, rail, event) = (Arc::clone(ctx), Arc::clone(rail), due.origin().event.to_string());
             // A task each: one that panics takes no other with it, and a stop waits for them like for events.
-            tasks.spawn(async move {
+            let swept = tasks.spawn(async move {
                 tokio::select! {
                     biased;
                     () = one(&ctx, &rail, due) => {}
                     () = ctx.cut.cancelled() => {}
                 }
-            })
+            });
+            (event, swept)
         })
         .collect();
     let count = swept.len();
-    for task in swept {
-        // What panicked is due again.
-        drop(task.await);
+    for (event, task) in swept {
+        // What panicked is due again, each minute: nobody would know.
+        if task.await.is_err() {
+            Flow::HandlerPanicked { lane: ctx.name(), event: &event, starts: 1 }.emit();
+        }
     }
     count
 }
