@@ -67,7 +67,7 @@ pub struct Decoded {
     depth: usize,
 }
 
-/// A judged event. Only [`Rules::judge`] makes one.
+/// A judged event. Only [`Rules::judge`] makes one; a check may turn a valid one into a refused one.
 pub enum Judged {
     /// It may be settled.
     Valid(Valid),
@@ -163,6 +163,20 @@ impl Judged {
         match self {
             Self::Valid(valid) => valid.fingerprint,
             Self::Refused(refused) => refused.fingerprint,
+        }
+    }
+
+    /// Refuses what was valid; what was refused stays as it is.
+    pub(crate) fn refuse(self, reason: Reason) -> Self {
+        match self {
+            Self::Valid(Valid { payment, fingerprint }) => Self::Refused(Refused {
+                amount: Some(payment.amount),
+                payment_id: payment.payment_id,
+                references: payment.references,
+                reasons: vec![reason],
+                fingerprint,
+            }),
+            Self::Refused(refused) => Self::Refused(refused),
         }
     }
 

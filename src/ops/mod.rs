@@ -222,7 +222,12 @@ mod tests {
             gate: "shut",
             gate_reason: Some("operator"),
             paused_until: Some(at),
-            breakers: Breakers { settlement: "forced_open", outcomes: "closed", dead_letters: "closed" },
+            breakers: Breakers {
+                settlement: "forced_open",
+                outcomes: "closed",
+                dead_letters: "closed",
+                checks: "closed",
+            },
             breaker_forced: Some(hold),
             breaker_opened: 0,
             breaker_probes: 0,

@@ -119,6 +119,7 @@ fn section(f: &mut Formatter<'_>, lane: &LaneStatus) -> fmt::Result {
         ("breaker settlement", breakers.settlement),
         ("breaker outcomes", breakers.outcomes),
         ("breaker dead letters", breakers.dead_letters),
+        ("breaker checks", breakers.checks),
     ] {
         row(f, name, state != "closed", state)?;
     }

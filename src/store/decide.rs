@@ -2,6 +2,7 @@
 //! simulation share it. Requests of one group see what the ones before them did.
 
 mod ask;
+mod changes;
 mod outcome;
 mod rail;
 #[cfg(acquit_sabotage = "no_claim")]
@@ -73,7 +74,7 @@ impl<'a> Group<'a> {
 
     fn answer(&mut self, ask: &Ask<'_>) -> Verdict {
         match ask {
-            Ask::Open { origin, judged, route } => self.open(origin, judged, route),
+            Ask::Open { origin, judged, route, begin } => self.open(origin, judged, route, *begin),
             Ask::Conclude { with, answer } => self.conclude(*with, answer, false),
             Ask::Resume { with, finding, longest } => self.resume(*with, finding, *longest),
             Ask::Condemn { origin, why, payment } => self.condemn(origin, why, *payment),
@@ -81,7 +82,7 @@ impl<'a> Group<'a> {
         }
     }
 
-    fn open(&mut self, origin: &Origin, judged: &Judged, route: &Route) -> Verdict {
+    fn open(&mut self, origin: &Origin, judged: &Judged, route: &Route, begin: bool) -> Verdict {
         let id = judged.payment_id();
         self.note(id, &origin.history);
         if let Some(row) = self.events.get(&origin.event) {
@@ -100,18 +101,23 @@ impl<'a> Group<'a> {
                 EventKind::Duplicate => {}
             }
         }
-        let Some(mut slot) = self.payments.remove(id) else { return self.open_fresh(origin, judged, route, None) };
+        let Some(mut slot) = self.payments.remove(id) else {
+            return self.open_fresh(origin, judged, route, begin, None);
+        };
         if slot.row.state == State::Freed {
-            return self.open_fresh(origin, judged, route, Some(slot));
+            return self.open_fresh(origin, judged, route, begin, Some(slot));
         }
         #[cfg(acquit_sabotage = "no_claim")]
         if slot.row.fingerprint == judged.fingerprint() {
             return self.pay_again(origin, judged, route, slot);
         }
         let verdict = if slot.row.fingerprint == judged.fingerprint() {
-            slot.row.deliveries = slot.row.deliveries.saturating_add(1);
-            slot.touch();
-            self.open_standing(origin, Asked::of(judged), route, &mut slot)
+            let verdict = self.open_standing(origin, Asked::of(judged), route, begin, &mut slot);
+            if !matches!(verdict, Verdict::Nothing) {
+                slot.row.deliveries = slot.row.deliveries.saturating_add(1);
+                slot.touch();
+            }
+            verdict
         } else {
             self.end_condemned(origin, &DeadReason::Conflict, Some(id), judged.amount())
         };
@@ -120,7 +126,14 @@ impl<'a> Group<'a> {
     }
 
     /// Nothing stands for the payment; `freed` is a row that a corrected event may take over.
-    fn open_fresh(&mut self, origin: &Origin, judged: &Judged, route: &Route, freed: Option<Slot>) -> Verdict {
+    fn open_fresh(
+        &mut self,
+        origin: &Origin,
+        judged: &Judged,
+        route: &Route,
+        begin: bool,
+        freed: Option<Slot>,
+    ) -> Verdict {
         let id = judged.payment_id();
         let refusal = match Asked::of(judged) {
             Asked::Refused(refused) => Err((refused.reasons().to_vec(), refused.references().clone())),
@@ -128,6 +141,10 @@ impl<'a> Group<'a> {
             Asked::Valid(payment) => Ok(payment),
         };
         match refusal {
+            Ok(_) if !begin => {
+                self.payments.extend(freed.map(|freed| (id.clone(), freed)));
+                Verdict::Nothing
+            }
             Ok(payment) => {
                 let mut slot = self.new_slot(origin, judged.fingerprint(), payment, freed);
                 let verdict = match route {
@@ -349,31 +366,6 @@ impl<'a> Group<'a> {
 
     fn expired(&self, payment: &Payment) -> bool {
         payment.expires_at.is_some_and(|end| self.now >= end)
-    }
-
-    fn into_changes(self) -> Changes {
-        let posted = self.book.into_posted();
-        let mut changes = Changes {
-            new_accounts: posted.opened,
-            changed_accounts: posted.changed,
-            transfers: posted.transfers,
-            notes: self.notes,
-            starts: self.starts_changed.into_iter().collect(),
-            high_water: self.high_water.into_iter().map(|((stream, created), top)| (stream, created, top)).collect(),
-            ..Changes::default()
-        };
-        let mut events = self.events;
-        changes.events = self.ended.iter().filter_map(|event| events.remove(event)).collect();
-        for slot in self.payments.into_values() {
-            match slot.mark {
-                Mark::Stands => {}
-                Mark::Changed => changes.changed_payments.push(slot.row),
-                Mark::New => changes.new_payments.push(slot.row),
-            }
-        }
-        changes.new_payments.sort_unstable_by_key(|row| row.row);
-        changes.changed_payments.sort_unstable_by_key(|row| row.row);
-        changes
     }
 }
 

@@ -41,6 +41,7 @@ pub use rows::{
     TransferRow, Wanted,
 };
 pub use sqlite::{Facts, HighWater, OpenError, Sqlite, SqliteSettings};
+pub(crate) use writer::Peek;
 pub use writer::{Concluded, Condemned, Doubt, GroupDone, Intent, NotCondemned, Order, Recorded, Stand, Store};
 
 /// Everything the store keeps about the event that asks, beside what was judged.

@@ -1,6 +1,7 @@
 //! The store over real SQLite files and a real PostgreSQL.
 
 mod book;
+mod check;
 mod faults;
 mod harness;
 mod history;

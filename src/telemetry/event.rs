@@ -108,6 +108,8 @@ pub(crate) enum Flow<'a> {
     AckUnknown { lane: &'a str, event: &'a str, detail: &'a str },
     Unknown { lane: &'a str, payment: &'a str },
     HeldForPerson { lane: &'a str, payment: &'a str },
+    HeldByCheck { lane: &'a str, payment: &'a str, case: Option<&'a str> },
+    CheckUnavailable { lane: &'a str, event: &'a str, why: &'static str },
     HeldNotTold { lane: &'a str, payment: &'a str, detail: &'a str },
     OldEvent { lane: &'a str, age: Duration, max_age: Duration },
 }
@@ -162,6 +164,12 @@ impl Flow<'_> {
                 error!(lane, payment, "the rail has not said what became of this payment")
             }
             Self::HeldForPerson { lane, payment } => error!(lane, payment, "held for a person"),
+            Self::HeldByCheck { lane, payment, case } => {
+                warn!(lane, payment, case, "the check before settlement holds this payment for a person");
+            }
+            Self::CheckUnavailable { lane, event, why } => {
+                warn!(lane, event, why, "the check before settlement did not answer; the payment waits");
+            }
             Self::HeldNotTold { lane, payment, detail } => {
                 warn!(lane, payment, detail, "the event that tells of a held payment got no confirmation");
             }

@@ -68,10 +68,12 @@ pub(crate) enum Paused {
     Operator,
     /// Shutting down.
     Drain,
+    /// The check before settlement does not answer.
+    Checks,
 }
 
 impl Paused {
-    pub(crate) const ALL: [Paused; 8] = [
+    pub(crate) const ALL: [Paused; 9] = [
         Self::Settlement,
         Self::Outcomes,
         Self::DeadLetters,
@@ -80,6 +82,7 @@ impl Paused {
         Self::Clock,
         Self::Operator,
         Self::Drain,
+        Self::Checks,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -92,6 +95,29 @@ impl Paused {
             Self::Clock => "clock",
             Self::Operator => "operator",
             Self::Drain => "drain",
+            Self::Checks => "checks",
+        }
+    }
+}
+
+/// What a check before settlement said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Checked {
+    Clear,
+    Hold,
+    Refuse,
+    Unavailable,
+}
+
+impl Checked {
+    const ALL: [Self; 4] = [Self::Clear, Self::Hold, Self::Refuse, Self::Unavailable];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Clear => "clear",
+            Self::Hold => "hold",
+            Self::Refuse => "refuse",
+            Self::Unavailable => "unavailable",
         }
     }
 }
@@ -259,6 +285,10 @@ impl LaneMetrics {
             .increment(1);
     }
 
+    pub(crate) fn checked(&self, said: Checked) {
+        counter!("acquit_checks_total", "lane" => self.lane.clone(), "verdict" => said.name()).increment(1);
+    }
+
     pub(crate) fn dead_lettered(&self, code: Code) {
         counter!("acquit_dead_letters_total", "lane" => self.lane.clone(), "reason" => code.as_str()).increment(1);
     }
@@ -306,7 +336,7 @@ impl LaneMetrics {
 /// The breaker's states as metric labels.
 pub(crate) const BREAKER_STATES: [&str; 6] = ["closed", "open", "half_open", "ramping", "forced_open", "forced_closed"];
 /// The breakers of a lane as metric labels.
-pub(crate) const BREAKERS: [&str; 3] = ["settlement", "outcomes", "dead_letters"];
+pub(crate) const BREAKERS: [&str; 4] = ["settlement", "outcomes", "dead_letters", "checks"];
 
 /// Why a pull may end in an error, as metric labels.
 const PULL_ERRORS: [&str; 10] = [
@@ -345,6 +375,9 @@ fn zero_lane(lane: &str) {
     for why in Paused::ALL {
         gauge!("acquit_pulls_paused", "lane" => lane.to_owned(), "reason" => why.name()).set(0.0);
         counter!("acquit_paused_seconds_total", "lane" => lane.to_owned(), "reason" => why.name()).increment(0);
+    }
+    for said in Checked::ALL {
+        counter!("acquit_checks_total", "lane" => lane.to_owned(), "verdict" => said.name()).increment(0);
     }
     for breaker in BREAKERS {
         for (from, to) in CHANGES {

@@ -21,6 +21,7 @@ use super::tries::{Foreign, Histories};
 use crate::broker::{AckUnknown, Broker, Consumer, Delivery, Wire};
 use crate::domain::EventId;
 use crate::intake::Decode;
+use crate::rails::Ask;
 use crate::store::{Store, StoreLost};
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{AckKind, Finished, LaneMetrics, Paused};
@@ -48,6 +49,8 @@ pub(super) struct Context<W: Wire, R> {
     pub(super) consumer: Consumer<W>,
     pub(super) store: Store,
     pub(super) rail: Option<Arc<R>>,
+    /// Asked before a payment is settled.
+    pub(super) check: Option<Arc<dyn Ask>>,
     pub(super) decode: Arc<dyn Decode>,
     pub(super) guard: Arc<dyn Guard>,
     pub(super) gates: Arc<Gates>,
@@ -85,6 +88,7 @@ pub(super) struct Context<W: Wire, R> {
 
 /// The parts a context is made of.
 pub(super) struct Parts<W: Wire, R> {
+    pub(super) check: Option<Arc<dyn Ask>>,
     pub(super) lane: Lane,
     pub(super) worker: Arc<str>,
     pub(super) broker: Broker<W>,
@@ -103,7 +107,7 @@ pub(super) struct Parts<W: Wire, R> {
 
 impl<W: Wire, R> Context<W, R> {
     pub(super) fn new(parts: Parts<W, R>) -> Arc<Self> {
-        let Parts { lane, worker, broker, store, rail, decode, guard, .. } = parts;
+        let Parts { lane, worker, broker, store, rail, check, decode, guard, .. } = parts;
         let Parts { gates, metrics, traces, poison_starts, poison, stop, outside, .. } = parts;
         metrics.in_flight_limit.set(f64::from(lane.limits.slots));
         Arc::new(Self {
@@ -132,6 +136,7 @@ impl<W: Wire, R> Context<W, R> {
             broker,
             store,
             rail,
+            check,
             decode,
             guard,
             gates,

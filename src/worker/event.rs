@@ -9,12 +9,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
 
-use crate::broker::{AckUnknown, Announced, Broker, Buried, Delay, Delivery, HeldWhy, Hold, PublishError, Wire};
-use crate::domain::{Answer, DeadReason, EventId, Finding, LaneName, OrderKey, SchemeName};
+use crate::broker::{
+    AckUnknown, Announced, Broker, Buried, Delay, Delivery, HeldWhy, Hold, PublishError, Waiting, Wire,
+};
+use crate::domain::{Answer, Code, DeadReason, EventId, Finding, LaneName, OrderKey, Reason, SchemeName};
 use crate::intake::{Decode, Decoded, Instants, Judged, Raw, Rules, Unreadable};
-use crate::rails::Rail;
+use crate::rails::{Ask, Cleared, Rail};
 use crate::store::{
-    Concluded, Condemned, Doubt, Intent, NotCondemned, Note, Origin, Recorded, Route, Stand, Store, StoreLost,
+    Concluded, Condemned, Doubt, Intent, NotCondemned, Note, Origin, Peek, Recorded, Route, Stand, Store, StoreLost,
 };
 use crate::telemetry::trace::Trace;
 
@@ -58,6 +60,12 @@ impl<W> Opened<W> {
             Self::Elsewhere(_) => "elsewhere",
         }
     }
+}
+
+/// What stands for an event before anything may be begun.
+pub(super) enum Peeked<W> {
+    Stands(Opened<W>),
+    Nothing(Event<Judged, W>),
 }
 
 /// Whether an attempt went to its rail.
@@ -197,13 +205,63 @@ impl<W: Wire> Event<Judged, W> {
     ) -> Result<Opened<W>, (StoreLost, Self)> {
         let held = self.held;
         match store.open(origin(&held, lane, history), self.state, route).await {
-            Ok(Stand::Final(state)) => Ok(Opened::Final(Event { state, held })),
-            Ok(Stand::Go(state)) => Ok(Opened::Go(Event { state, held })),
-            Ok(Stand::Doubt(state)) => Ok(Opened::Doubt(Event { state, held })),
-            Ok(Stand::Condemned(state)) => Ok(Opened::Condemned(Event { state, held })),
-            Ok(Stand::Elsewhere { until }) => Ok(Opened::Elsewhere(Event { state: Elsewhere { until }, held })),
+            Ok(stand) => Ok(opened(stand, held)),
             Err((lost, _, judged)) => Err((lost, Event { state: *judged, held })),
         }
+    }
+
+    /// Asks the store what stands, and has it begin nothing.
+    pub(super) async fn peek(
+        self,
+        store: &Store,
+        lane: &LaneName,
+        history: Vec<Note>,
+        route: Route,
+    ) -> Result<Peeked<W>, (StoreLost, Self)> {
+        let held = self.held;
+        match store.peek(origin(&held, lane, history), self.state, route).await {
+            Ok(Peek::Stands(stand)) => Ok(Peeked::Stands(opened(*stand, held))),
+            Ok(Peek::Nothing(judged)) => Ok(Peeked::Nothing(Event { state: *judged, held })),
+            Err((lost, _, judged)) => Err((lost, Event { state: *judged, held })),
+        }
+    }
+
+    /// Shows the payment to a check. What our rules refuse is none of its business.
+    pub(super) async fn ask(&self, check: &dyn Ask) -> Result<Cleared, &'static str> {
+        match &self.state {
+            Judged::Valid(valid) => check.ask(valid.payment()).await,
+            Judged::Refused(_) => Ok(Cleared::Clear),
+        }
+    }
+
+    /// Refuses it under a code that a check gave, in the code's own words.
+    pub(super) fn refuse(self, code: Code) -> Self {
+        self.turn(|judged| judged.refuse(Reason::new(code, "", code.meaning())))
+    }
+
+    /// Publishes that there is no outcome yet. It ends nothing: the delivery stays.
+    pub(super) async fn tell_held(
+        &self,
+        broker: &Broker<W>,
+        lane: &LaneName,
+        rail: &str,
+        why: HeldWhy,
+    ) -> Result<(), PublishError> {
+        let Judged::Valid(valid) = &self.state else { return Ok(()) };
+        let (payment, origin) = (valid.payment(), &origin(&self.held, lane, Vec::new()));
+        let waiting = Waiting { origin, payment_id: &payment.payment_id, rail, references: &payment.references };
+        broker.tell_held(&self.held, &waiting, why).await
+    }
+}
+
+/// What the store says of the very event that this delivery holds.
+fn opened<W: Wire>(stand: Stand, held: Delivery<W>) -> Opened<W> {
+    match stand {
+        Stand::Final(state) => Opened::Final(Event { state, held }),
+        Stand::Go(state) => Opened::Go(Event { state, held }),
+        Stand::Doubt(state) => Opened::Doubt(Event { state, held }),
+        Stand::Condemned(state) => Opened::Condemned(Event { state, held }),
+        Stand::Elsewhere { until } => Opened::Elsewhere(Event { state: Elsewhere { until }, held }),
     }
 }
 
@@ -243,7 +301,7 @@ impl<W: Wire> Event<Doubt, W> {
 
     /// Publishes that there is no outcome yet. It ends nothing: the doubt stays, and the delivery with it.
     pub(super) async fn tell_held(&self, broker: &Broker<W>, why: HeldWhy) -> Result<(), PublishError> {
-        broker.tell_held(&self.held, &self.state, why).await
+        broker.tell_held(&self.held, &Waiting::of(&self.state), why).await
     }
 
     /// Stores what the rail answered.
@@ -268,11 +326,7 @@ impl<W: Wire> Event<Doubt, W> {
     ) -> Result<Opened<W>, (StoreLost, Self)> {
         let held = self.held;
         match store.resume(self.state, finding, longest).await {
-            Ok(Stand::Final(state)) => Ok(Opened::Final(Event { state, held })),
-            Ok(Stand::Go(state)) => Ok(Opened::Go(Event { state, held })),
-            Ok(Stand::Doubt(state)) => Ok(Opened::Doubt(Event { state, held })),
-            Ok(Stand::Condemned(state)) => Ok(Opened::Condemned(Event { state, held })),
-            Ok(Stand::Elsewhere { until }) => Ok(Opened::Elsewhere(Event { state: Elsewhere { until }, held })),
+            Ok(stand) => Ok(opened(stand, held)),
             Err((lost, state)) => Err((lost, Event { state, held })),
         }
     }

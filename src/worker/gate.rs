@@ -1,4 +1,4 @@
-//! A lane's gate: three breakers (settlement, outcome events, dead letters) and the plain reasons not to pull.
+//! A lane's gate: four breakers (settlement, outcome events, dead letters, checks) and the plain reasons not to pull.
 //! The pull loop asks it for credit; an event asks it for a pass before each call that a breaker watches.
 
 use std::collections::BTreeMap;
@@ -25,16 +25,19 @@ pub(crate) enum Watch {
     Outcomes,
     /// PubAcks of dead letters.
     DeadLetters,
+    /// The check before settlement.
+    Checks,
 }
 
 impl Watch {
-    pub(crate) const ALL: [Watch; 3] = [Self::Settlement, Self::Outcomes, Self::DeadLetters];
+    pub(crate) const ALL: [Watch; 4] = [Self::Settlement, Self::Outcomes, Self::DeadLetters, Self::Checks];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Settlement => "settlement",
             Self::Outcomes => "outcomes",
             Self::DeadLetters => "dead_letters",
+            Self::Checks => "checks",
         }
     }
 
@@ -43,6 +46,7 @@ impl Watch {
             Self::Settlement => Paused::Settlement,
             Self::Outcomes => Paused::Outcomes,
             Self::DeadLetters => Paused::DeadLetters,
+            Self::Checks => Paused::Checks,
         }
     }
 }
@@ -74,7 +78,7 @@ pub(crate) struct Counts {
 /// The gate of one lane.
 pub(crate) struct Gates {
     lane: String,
-    breakers: [Mutex<Breaker>; 3],
+    breakers: [Mutex<Breaker>; 4],
     /// What an operator holds the settlement breaker to.
     held: Mutex<Option<Hold>>,
     reasons: Mutex<BTreeMap<Paused, Instant>>,
@@ -108,7 +112,8 @@ impl Gates {
         let breaker = |policy: &BreakerPolicy| Mutex::new(Breaker::new(policy.clone(), limit));
         Arc::new(Self {
             lane: lane.to_owned(),
-            breakers: [breaker(settlement), breaker(publishing), breaker(publishing)],
+            // One that says nothing is one that is down, as with a stream.
+            breakers: [breaker(settlement), breaker(publishing), breaker(publishing), breaker(publishing)],
             held: Mutex::default(),
             reasons: Mutex::default(),
             waiting: AtomicU32::new(0),
@@ -270,11 +275,12 @@ impl Gates {
     }
 
     fn breaker(&self, watch: Watch) -> MutexGuard<'_, Breaker> {
-        let [settlement, outcomes, dead_letters] = &self.breakers;
+        let [settlement, outcomes, dead_letters, checks] = &self.breakers;
         let breaker = match watch {
             Watch::Settlement => settlement,
             Watch::Outcomes => outcomes,
             Watch::DeadLetters => dead_letters,
+            Watch::Checks => checks,
         };
         breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -94,6 +94,8 @@ pub struct Breakers {
     pub outcomes: &'static str,
     /// Dead letters.
     pub dead_letters: &'static str,
+    /// The check before settlement.
+    pub checks: &'static str,
 }
 
 trait Look: Send + Sync {
@@ -143,6 +145,7 @@ impl<W: Wire, R: Rail> Look for Context<W, R> {
                 settlement: self.gates.shown(Watch::Settlement),
                 outcomes: self.gates.shown(Watch::Outcomes),
                 dead_letters: self.gates.shown(Watch::DeadLetters),
+                checks: self.gates.shown(Watch::Checks),
             },
             breaker_forced: self.gates.held(),
             breaker_opened: count(&self.gates.counts.opened),

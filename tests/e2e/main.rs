@@ -8,6 +8,7 @@
 
 mod brokers;
 mod chaos;
+mod checks;
 mod cluster;
 mod content;
 mod control;

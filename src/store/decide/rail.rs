@@ -37,6 +37,7 @@ impl Group<'_> {
         origin: &Origin,
         asked: Asked<'_>,
         route: &Route,
+        begin: bool,
         slot: &mut Slot,
     ) -> Verdict {
         match slot.row.state {
@@ -61,10 +62,12 @@ impl Group<'_> {
             return match (asked, route) {
                 (Asked::Refused(_), _) => self.refuse_standing(origin, asked, slot),
                 (Asked::Valid(payment), _) if self.expired(payment) => self.refuse_standing(origin, asked, slot),
+                (Asked::Valid(_), _) if !begin => Verdict::Nothing,
                 (Asked::Valid(payment), Route::Book) => self.post(origin, payment, slot),
                 (Asked::Valid(_), Route::Rail { name, leg }) => self.go(origin, name, *leg, slot),
             };
         }
+        // The same attempt goes on under the same key: what began before needs no new beginning.
         if let (Asked::Valid(payment), Route::Rail { name, .. }) = (asked, route)
             && all_resendable(&slot.row)
             && slot.row.reasons.is_empty()

@@ -179,7 +179,7 @@ fn wanted(asks: &[Ask<'_>]) -> Wanted {
     let mut wanted = Wanted::default();
     for ask in asks {
         match ask {
-            Ask::Open { origin, judged, route } => {
+            Ask::Open { origin, judged, route, begin: _ } => {
                 wanted.payments.push(judged.payment_id().clone());
                 wanted.events.push(origin.event.clone());
                 if let (Judged::Valid(valid), Route::Book) = (judged, route) {

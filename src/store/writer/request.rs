@@ -9,11 +9,12 @@ use tokio::sync::oneshot;
 use super::super::decide::{Ask, Verdict};
 use super::super::{Origin, Route, StoreLost};
 use super::proof::{Condemned, Doubt, Intent, Recorded};
-use super::{Concluded, NotCondemned, Stand};
+use super::{Concluded, NotCondemned, Peek, Stand};
 use crate::domain::{Answer, DeadReason, EventId, Finding, PaymentId};
 use crate::intake::Judged;
 
 pub(super) type Opened = Result<Stand, (StoreLost, Origin, Box<Judged>)>;
+pub(super) type Peeked = Result<Peek, (StoreLost, Origin, Box<Judged>)>;
 pub(super) type Resumed = Result<Stand, (StoreLost, Doubt)>;
 pub(super) type ConcludedOr = Result<Concluded, (StoreLost, Doubt)>;
 
@@ -23,6 +24,12 @@ pub(super) enum Body {
         judged: Box<Judged>,
         route: Route,
         reply: oneshot::Sender<Opened>,
+    },
+    Peek {
+        origin: Origin,
+        judged: Box<Judged>,
+        route: Route,
+        reply: oneshot::Sender<Peeked>,
     },
     Conclude {
         doubt: Doubt,
@@ -61,7 +68,8 @@ impl Request {
     /// What it asks of the rows; `None` for what is not the database's business.
     pub(super) fn ask(&self) -> Option<Ask<'_>> {
         Some(match self.0.as_ref()? {
-            Body::Open { origin, judged, route, .. } => Ask::Open { origin, judged, route },
+            Body::Open { origin, judged, route, .. } => Ask::Open { origin, judged, route, begin: true },
+            Body::Peek { origin, judged, route, .. } => Ask::Open { origin, judged, route, begin: false },
             Body::Conclude { doubt, answer, .. } => Ask::Conclude { with: doubt.in_hand(), answer },
             Body::Resume { doubt, finding, longest, .. } => {
                 Ask::Resume { with: doubt.in_hand(), finding, longest: *longest }
@@ -75,7 +83,7 @@ impl Request {
     /// The event it is about: groups are applied in stream order.
     pub(super) fn event(&self) -> Option<&EventId> {
         match self.0.as_ref()? {
-            Body::Open { origin, .. } | Body::Condemn { origin, .. } => Some(&origin.event),
+            Body::Open { origin, .. } | Body::Peek { origin, .. } | Body::Condemn { origin, .. } => Some(&origin.event),
             Body::Conclude { doubt, .. } | Body::Resume { doubt, .. } => Some(doubt.event()),
             Body::Start { event, .. } => Some(event),
             Body::Stop { .. } => None,
@@ -111,6 +119,7 @@ impl Drop for Request {
 fn reply(body: Body, end: Result<Verdict, StoreLost>) {
     match body {
         Body::Open { origin, judged, reply, .. } => drop(reply.send(opened(origin, judged, end))),
+        Body::Peek { origin, judged, reply, .. } => drop(reply.send(peeked(origin, judged, end))),
         Body::Conclude { doubt, reply, .. } => drop(reply.send(concluded(doubt, end))),
         Body::Resume { doubt, reply, .. } => drop(reply.send(resumed(doubt, end))),
         Body::Condemn { origin, reply, .. } => drop(reply.send(condemned(origin, end))),
@@ -135,6 +144,13 @@ fn opened(origin: Origin, judged: Box<Judged>, end: Result<Verdict, StoreLost>) 
             Judged::Refused(_) => Err((unfit(&Verdict::Go(ticket)), origin, judged)),
         },
         Ok(other) => Err((unfit(&other), origin, judged)),
+    }
+}
+
+fn peeked(origin: Origin, judged: Box<Judged>, end: Result<Verdict, StoreLost>) -> Peeked {
+    match end {
+        Ok(Verdict::Nothing) => Ok(Peek::Nothing(judged)),
+        end => opened(origin, judged, end).map(|stand| Peek::Stands(Box::new(stand))),
     }
 }
 
