@@ -152,6 +152,12 @@ const LANE: Section = Section {
         key("grace", Span(5 * SECOND, HOUR), "20s", "how long a shutdown waits for what is in hand"),
         key("expires", Span(SECOND, 5 * SECOND), "2s", "how long one pull request stays open at the server"),
         key("execution_horizon_days", Whole(0, 366), "0", "how far ahead of the event an execution date may lie"),
+        key(
+            "debtor_daily_limits",
+            Texts,
+            "",
+            "the most that a debtor account may spend a day (AM14), by currency: \"EUR=10000.00\"",
+        ),
         key("retry.attempts", Whole(1, 1_000), "10", "charged attempts of one payment before it is given up"),
         key("retry.age", Span(SECOND, 30 * DAY), "24h", "the same by time since the first that reached the rail"),
         key("retry.not_sent", Span(MS, HOUR), "200ms", "first delay where the rail was not reached; doubles"),

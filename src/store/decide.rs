@@ -3,8 +3,10 @@
 
 mod ask;
 mod changes;
+mod limits;
 mod outcome;
 mod rail;
+mod refusal;
 #[cfg(acquit_sabotage = "no_claim")]
 mod sabotage;
 
@@ -16,9 +18,11 @@ use super::book::Book;
 use super::rows::{Changes, EventKind, EventRow, Mark, PaymentRow, Rows, StartRow, State, to_millis};
 use super::{Note, Origin, Route};
 use crate::domain::{
-    Code, DeadReason, EventId, Fingerprint, Money, Payment, PaymentId, RailRef, Reason, References, StreamName,
+    DeadReason, EventId, Fingerprint, Money, Payment, PaymentId, RailRef, Reason, References, StreamName,
 };
 use crate::intake::Judged;
+
+use limits::Days;
 
 pub(super) use ask::{Ask, Asked, InHand, Terms, Ticket, Verdict};
 
@@ -45,6 +49,7 @@ struct Group<'a> {
     starts: HashMap<EventId, StartRow>,
     starts_changed: BTreeMap<EventId, Option<StartRow>>,
     book: Book<'a>,
+    days: Days,
     notes: Vec<(PaymentId, Note)>,
     high_water: BTreeMap<(StreamName, i64), u64>,
 }
@@ -67,6 +72,7 @@ impl<'a> Group<'a> {
             starts: rows.starts,
             starts_changed: BTreeMap::new(),
             book: Book::new(&terms.policy, rows.accounts, rows.next_account),
+            days: Days::new(rows.days),
             notes: Vec::new(),
             high_water: BTreeMap::new(),
         }
@@ -135,18 +141,14 @@ impl<'a> Group<'a> {
         freed: Option<Slot>,
     ) -> Verdict {
         let id = judged.payment_id();
-        let refusal = match Asked::of(judged) {
-            Asked::Refused(refused) => Err((refused.reasons().to_vec(), refused.references().clone())),
-            Asked::Valid(payment) if self.expired(payment) => Err((vec![expired()], payment.references.clone())),
-            Asked::Valid(payment) => Ok(payment),
-        };
-        match refusal {
+        match self.refusal(judged) {
             Ok(_) if !begin => {
                 self.payments.extend(freed.map(|freed| (id.clone(), freed)));
                 Verdict::Nothing
             }
             Ok(payment) => {
                 let mut slot = self.new_slot(origin, judged.fingerprint(), payment, freed);
+                slot.row.reserved = self.days.reserve(payment, judged.allowance());
                 let verdict = match route {
                     Route::Book => self.post(origin, payment, &mut slot),
                     Route::Rail { name, leg } => self.go(origin, name, *leg, &mut slot),
@@ -186,6 +188,7 @@ impl<'a> Group<'a> {
             claim: None,
             fence: 0,
             deliveries: 1,
+            reserved: None,
             tries: Vec::new(),
         };
         if let Some(Slot { row: old, mark }) = freed {
@@ -217,6 +220,10 @@ impl<'a> Group<'a> {
     }
 
     fn finish(&mut self, origin: &Origin, state: State, slot: &mut Slot) -> Verdict {
+        let reserved = slot.row.reserved.take();
+        if state != State::Settled {
+            self.days.release(reserved, slot.row.amount.minor());
+        }
         slot.row.state = state;
         slot.row.lane = origin.lane.clone();
         slot.row.finished_at = Some(self.now);
@@ -305,6 +312,7 @@ impl<'a> Group<'a> {
                     if own {
                         row.state = State::Freed;
                         row.claim = None;
+                        self.days.release(row.reserved.take(), row.amount.minor());
                         amount = Some(row.amount);
                         slot.touch();
                     }
@@ -363,10 +371,6 @@ impl<'a> Group<'a> {
     fn note(&mut self, id: &PaymentId, notes: &[Note]) {
         self.notes.extend(notes.iter().map(|note| (id.clone(), note.clone())));
     }
-
-    fn expired(&self, payment: &Payment) -> bool {
-        payment.expires_at.is_some_and(|end| self.now >= end)
-    }
 }
 
 impl Slot {
@@ -380,8 +384,4 @@ impl Slot {
 /// Whether the payment was first asked for by this very event: a number alone may be another message's.
 fn is_own(row: &PaymentRow, origin: &Origin) -> bool {
     row.event == origin.event && row.requested_at == to_millis(origin.requested_at)
-}
-
-fn expired() -> Reason {
-    Reason::new(Code::AB11, "/expires_at", "the deadline passed before the payment was submitted")
 }

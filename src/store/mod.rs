@@ -37,8 +37,8 @@ pub use read::{
     TransferRecord,
 };
 pub use rows::{
-    AccountKey, AccountRow, AttemptRow, Changes, Claim, Ended, EventKind, EventRow, PaymentRow, Rows, StartRow, State,
-    TransferRow, Wanted,
+    AccountKey, AccountRow, AttemptRow, Changes, Claim, DayKey, Ended, EventKind, EventRow, PaymentRow, Rows, StartRow,
+    State, TransferRow, Wanted,
 };
 pub use sqlite::{Facts, HighWater, OpenError, Sqlite, SqliteSettings};
 pub(crate) use writer::Peek;

@@ -5,6 +5,7 @@ mod check;
 mod faults;
 mod harness;
 mod history;
+mod limits;
 mod postgres;
 mod pruning;
 mod rail;

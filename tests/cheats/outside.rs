@@ -141,6 +141,6 @@ mod fields {
 
     //~ cheat: judge a payment valid in another crate E0451 Valid`
     fn valid(payment: Box<Payment>, fingerprint: Fingerprint) -> Judged {
-        Judged::Valid(Valid { payment, fingerprint })
+        Judged::Valid(Valid { payment, fingerprint, allowance: None })
     }
 }

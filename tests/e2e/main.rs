@@ -19,6 +19,7 @@ mod guards;
 mod held;
 mod http_rail;
 mod kills;
+mod limits;
 mod load;
 mod operations;
 mod outages;

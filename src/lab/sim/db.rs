@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::domain::{EventId, PaymentId};
 use crate::store::{
-    AccountKey, AccountRow, AttemptRow, Changes, Ended, EventKind, EventRow, PaymentRow, Rows, StartRow, State,
+    AccountKey, AccountRow, AttemptRow, Changes, DayKey, Ended, EventKind, EventRow, PaymentRow, Rows, StartRow, State,
     TransferRow, Wanted,
 };
 
@@ -20,6 +20,8 @@ pub(super) struct Db {
     pub(super) accounts: BTreeMap<AccountKey, AccountRow>,
     pub(super) transfers: BTreeMap<i64, TransferRow>,
     starts: BTreeMap<EventId, StartRow>,
+    /// What debtors with a limit have spent.
+    days: BTreeMap<DayKey, i64>,
     next_payment: i64,
     next_account: i64,
 }
@@ -44,6 +46,7 @@ impl Db {
             events: std::collections::HashMap::new(),
             accounts: std::collections::HashMap::new(),
             starts: std::collections::HashMap::new(),
+            days: std::collections::HashMap::new(),
         };
         let named = wanted.payments.iter().filter_map(|id| self.payments.get(id));
         let owned = self.payments.values().filter(|row| wanted.owners.contains(&row.event));
@@ -57,6 +60,10 @@ impl Db {
         }
         for key in &wanted.accounts {
             rows.accounts.extend(self.accounts.get(key).map(|row| (key.clone(), row.clone())));
+        }
+        let reserved: Vec<DayKey> = rows.payments.values().filter_map(|row| row.reserved.clone()).collect();
+        for key in wanted.days.iter().chain(&reserved) {
+            rows.days.extend(self.days.get(key).map(|sum| (key.clone(), *sum)));
         }
         rows
     }
@@ -83,6 +90,7 @@ impl Db {
             }
             self.payments.insert(row.payment_id.clone(), row);
         }
+        self.days.extend(changes.new_days.into_iter().chain(changes.changed_days));
         self.transfers.extend(changes.transfers.into_iter().map(|row| (row.payment, row)));
         self.events.extend(changes.events.into_iter().map(|row| (row.event.clone(), row)));
         for (event, start) in changes.starts {
@@ -107,6 +115,9 @@ impl Db {
         }
         if changes.events.iter().any(|new| self.events.contains_key(&new.event)) {
             return Err("a second end of an event");
+        }
+        if changes.new_days.iter().any(|(key, _)| self.days.contains_key(key)) {
+            return Err("a second row of a day");
         }
         if changes.new_accounts.iter().any(|(key, _)| self.accounts.contains_key(key)) {
             return Err("a second row of an account");

@@ -6,6 +6,7 @@ use super::Group;
 impl Group<'_> {
     pub(super) fn into_changes(self) -> Changes {
         let posted = self.book.into_posted();
+        let spent = self.days.into_spent(self.now);
         let mut changes = Changes {
             new_accounts: posted.opened,
             changed_accounts: posted.changed,
@@ -13,6 +14,9 @@ impl Group<'_> {
             notes: self.notes,
             starts: self.starts_changed.into_iter().collect(),
             high_water: self.high_water.into_iter().map(|((stream, created), top)| (stream, created, top)).collect(),
+            new_days: spent.new,
+            changed_days: spent.changed,
+            forget_days_before: spent.forget_before,
             ..Changes::default()
         };
         let mut events = self.events;

@@ -10,7 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::rows::{AttemptRow, Claim, Ended, PaymentRow, State};
 use super::super::{Origin, Route};
-use super::{Asked, Group, InHand, Slot, Ticket, Verdict, expired};
+use super::refusal::expired;
+use super::{Asked, Group, InHand, Slot, Ticket, Verdict};
 use crate::domain::{Answer, Code, Finding, RailRef, Reason};
 
 /// Inquiries that must not find an attempt before it is sent again.
@@ -86,6 +87,7 @@ impl Group<'_> {
         if slot.row.event == origin.event {
             slot.row.state = State::Freed;
             slot.row.claim = None;
+            self.days.release(slot.row.reserved.take(), slot.row.amount.minor());
             slot.touch();
         }
         let (reasons, references) = match asked {

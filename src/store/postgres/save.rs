@@ -3,13 +3,13 @@
 //! The commit goes out with the writes. Where one of them fails the transaction is aborted, the server takes the
 //! commit for a rollback, and the failed write's own answer says why.
 
-use futures_util::future::{try_join, try_join3, try_join5};
+use futures_util::future::{try_join, try_join3, try_join4, try_join5};
 use jiff::Timestamp;
 
-use super::super::rows::{AttemptRow, Changes, PaymentRow};
+use super::super::rows::{AttemptRow, Changes, DayKey, PaymentRow};
 use super::connect::{Fault, Session};
 use super::load::{signed, stream};
-use super::{Memory, sql};
+use super::{Memory, spending, sql};
 use crate::domain::{EventId, Fingerprint, Reason};
 
 /// Attempts without an effect kept per payment.
@@ -34,7 +34,12 @@ pub(super) async fn save(session: &Session, memory: &mut Memory, changes: &Chang
             Box::pin(accounts.write(session)),
             Box::pin(events.write(session)),
         ),
-        try_join3(Box::pin(write_notes(session, changes)), Box::pin(starts.write(session)), commit),
+        try_join4(
+            Box::pin(spending::write(session, changes)),
+            Box::pin(write_notes(session, changes)),
+            Box::pin(starts.write(session)),
+            commit,
+        ),
     )
     .await?;
     Ok(())
@@ -103,6 +108,7 @@ impl<'a> Payments<'a> {
                     &all(each, |row| row.claim.as_ref().map(|claim| claim.until)),
                     &all(each, |row| row.fence),
                     &signed32(each, |row| row.deliveries)?,
+                    &all(each, |row| row.reserved.as_ref().map(DayKey::to_text)),
                 ],
             )
             .await?;
@@ -342,7 +348,7 @@ async fn key(session: &Session, memory: &mut Memory, event: &EventId) -> Result<
 }
 
 /// One column of every row.
-fn all<'a, R, T>(rows: &'a [R], column: impl Fn(&'a R) -> T) -> Vec<T> {
+pub(super) fn all<'a, R, T>(rows: &'a [R], column: impl Fn(&'a R) -> T) -> Vec<T> {
     rows.iter().map(column).collect()
 }
 
@@ -350,7 +356,7 @@ fn signed32<R>(rows: &[R], column: impl Fn(&R) -> u32) -> Result<Vec<i32>, Fault
     rows.iter().map(|row| i32::try_from(column(row)).map_err(|_| Fault::Row("a count"))).collect()
 }
 
-fn complete(written: u64, wanted: usize, table: &'static str) -> Result<(), Fault> {
+pub(super) fn complete(written: u64, wanted: usize, table: &'static str) -> Result<(), Fault> {
     if u64::try_from(wanted) == Ok(written) { Ok(()) } else { Err(Fault::Row(table)) }
 }
 
