@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
 use super::setup::read;
 use crate::config::{Config, StoreSettings};
@@ -39,13 +40,18 @@ impl Doubts {
         }
     }
 
-    /// Counts until it is dropped.
-    pub(super) async fn run(mut self) {
+    /// Counts until `stop`, and has closed its connection then: the store's last connection empties its log into the
+    /// file, and only the writer's can.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut reader, mut served) = (None, true);
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
             let now = Timestamp::now();
             let before = now.checked_sub(self.call).unwrap_or(Timestamp::UNIX_EPOCH);
             let (store, known) = (self.store.clone(), reader.take());

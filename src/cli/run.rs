@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::doubts::Doubts;
 use super::opened::{Opened, open_store, store_guard};
@@ -229,10 +230,13 @@ impl Engine {
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Drained {
         let Self { worker, store, ops, doubts, process, broker, log, metrics, traces } = self;
         let watch = tokio::spawn(watch(process, broker, log, metrics));
-        let counting = tokio::spawn(doubts.run());
+        let done = CancellationToken::new();
+        let counting = tokio::spawn(doubts.run(done.clone()));
         let drained = worker.run(shutdown).await;
         watch.abort();
-        counting.abort();
+        done.cancel();
+        // It fails only where it panicked.
+        counting.await.ok();
         store.stop().await;
         traces.stop(FLUSH).await;
         ops.stop().await;

@@ -288,9 +288,11 @@ kind = "lose_reply"
 share = 0.15
 times = 1
 [[behaviour]]
+# Not of the first payment: what is not found counts once another is known to have settled.
 kind = "reset"
 share = 0.1
 times = 1
+from = "3s"
 [[behaviour]]
 kind = "too_many"
 share = 0.1

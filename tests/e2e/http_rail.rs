@@ -208,7 +208,7 @@ async fn a_refused_token_opens_the_breaker_and_rejects_nobody() {
     assert_eq!((last.settled, last.dead_lettered), (0, 0), "{last:?}");
     assert!(bank.effects().is_empty());
     std::fs::write(&ours, "good").unwrap();
-    let lane = worker.within(Duration::from_secs(60), "all settle", |lane| lane.settled == 500).await;
+    let lane = worker.within(Duration::from_secs(120), "all settle", |lane| lane.settled == 500).await;
     assert_eq!(lane.pulls_while_open, 0);
     all_settle(&site, &bank, worker, load.expected).await;
 }
@@ -229,7 +229,7 @@ async fn a_rail_that_is_killed_stops_the_pulls_and_then_everything_settles_once(
     let stood: BTreeSet<u64> = seen.iter().skip(seen.len() / 2).map(|(_, lane)| lane.settled).collect();
     assert_eq!(stood.len(), 1, "nothing settles meanwhile: {stood:?}");
     let bank = Bank::start(&site, script, Some(address)).await;
-    let lane = worker.within(Duration::from_secs(60), "all settle", |lane| lane.settled == 2_000).await;
+    let lane = worker.within(Duration::from_secs(120), "all settle", |lane| lane.settled == 2_000).await;
     assert_eq!((lane.pulls_while_open, lane.dead_lettered), (0, 0));
     all_settle(&site, &bank, worker, load.expected).await;
 }
