@@ -22,7 +22,7 @@
 //! | [`telemetry`] | the closed lists of log events and metrics; nothing else logs or counts |
 //! | [`store`] | what stands, the book, group commit; the only mint of proofs |
 //! | [`broker`] | the only user of the NATS client: pulls, acknowledgements, confirmed publications |
-//! | [`rails`] | what a settlement service has to be; one over HTTP |
+//! | [`rails`] | what a settlement service has to be; one over HTTP; what a check before it has to be |
 //! | [`worker`] | the way of one event, top down; the only joins of a state with a delivery |
 //! | [`operate`] | provision, check, publish, dead letters, pauses, orders to breakers, payments in doubt, reconcile, explain |
 //! | [`ops`] | HTTP for operators: a page, health, metrics, status, orders to breakers |
@@ -78,7 +78,7 @@ pub use intake::{Contract, Decode, Decoded, Raw, Rules, Scheme, Unreadable};
 #[cfg(feature = "lab")]
 pub use lab::conformance as testing;
 pub use rails::http::{Http, HttpSettings};
-pub use rails::{NoRail, Rail, Terms};
+pub use rails::{CaseRef, Check, Cleared, NoRail, Rail, Terms};
 pub use resilience::{BreakerPolicy, RetryPolicy};
 pub use store::{Backend, BookPolicy, Order, Postgres, Reader, Sqlite, SqliteSettings, Store, Unknown, WriterLimits};
 pub use worker::{Drained, Guard, Lane, Limits, NoGuard, Worker};

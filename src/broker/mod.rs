@@ -32,7 +32,7 @@ pub(crate) use consumer::{Consumer, Facts, VerifyError};
 pub(crate) use delivery::{AckUnknown, Delay, Delivery, Hold};
 #[cfg(feature = "lab")]
 pub(crate) use model::{ClientMessage, Incoming};
-pub(crate) use outcome::HeldWhy;
+pub(crate) use outcome::{HeldWhy, Waiting};
 pub use publish::PublishError;
 pub(crate) use publish::{Announced, Buried};
 pub(crate) use pull::{Ended, Pulled, Pulls};

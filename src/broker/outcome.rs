@@ -4,8 +4,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::domain::{Outcome, PaymentId, Reason, RefusedBy, Rejected, Settled};
-use crate::store::{Doubt, Tracked};
+use crate::domain::{Outcome, PaymentId, Reason, References, RefusedBy, Rejected, Settled};
+use crate::store::{Doubt, Origin, Tracked};
 
 #[derive(Serialize)]
 pub(super) struct DeadLettered<'a> {
@@ -46,6 +46,26 @@ pub(crate) enum HeldWhy {
     ForPerson,
     /// The rail has not said what became of it within its longest execution time.
     LateRail,
+    /// A check before settlement wants a person. Told like any other wait: nobody is to be tipped off.
+    Check,
+}
+
+/// A payment that has no outcome yet.
+pub(crate) struct Waiting<'a> {
+    /// The event that asks.
+    pub(crate) origin: &'a Origin,
+    pub(crate) payment_id: &'a PaymentId,
+    /// Its rail, or `book`.
+    pub(crate) rail: &'a str,
+    pub(crate) references: &'a References,
+}
+
+impl<'a> Waiting<'a> {
+    /// One in doubt.
+    pub(crate) fn of(doubt: &'a Doubt) -> Self {
+        let (origin, references) = (doubt.origin(), doubt.references());
+        Self { origin, payment_id: doubt.payment_id(), rail: doubt.rail(), references }
+    }
 }
 
 impl HeldWhy {
@@ -60,6 +80,7 @@ impl HeldWhy {
             Self::LateRail => {
                 HeldReason { code: "PDNG", path: "", text: "the rail has not said in its time what became of it" }
             }
+            Self::Check => HeldReason { code: "PDNG", path: "", text: "it has not been executed yet" },
         }
     }
 }
@@ -146,15 +167,15 @@ pub(super) fn describe(outcome: &Outcome) -> (String, String, Bytes) {
 }
 
 /// The same of a payment that has no outcome yet; one message id, whatever it is held for.
-pub(super) fn held(doubt: &Doubt, why: HeldWhy, now: Timestamp) -> (String, String, Bytes) {
-    let (origin, references) = (doubt.origin(), doubt.references());
+pub(super) fn held(waiting: &Waiting<'_>, why: HeldWhy, now: Timestamp) -> (String, String, Bytes) {
+    let Waiting { origin, payment_id, rail, references } = *waiting;
     let body = HeldBody {
         contract: 1,
-        payment_id: doubt.payment_id().as_str(),
+        payment_id: payment_id.as_str(),
         status: "held",
         scheme: origin.scheme.as_str(),
         lane: origin.lane.as_str(),
-        rail: doubt.rail(),
+        rail,
         reasons: [why.reason()],
         end_to_end_id: references.end_to_end_id.as_deref(),
         instruction_id: references.instruction_id.as_deref(),
@@ -163,7 +184,7 @@ pub(super) fn held(doubt: &Doubt, why: HeldWhy, now: Timestamp) -> (String, Stri
         held_at: Millis(now),
     };
     let subject = format!("payments.held.{}.{}", origin.scheme, origin.order_key);
-    (subject, format!("{}:held", doubt.payment_id()), to_json(&body))
+    (subject, format!("{payment_id}:held"), to_json(&body))
 }
 
 /// The same where the tracker owns the payment: nobody needs to know who waits for the rail, so the message id is one.

@@ -10,11 +10,11 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::outcome::{DeadLettered, HeldWhy, Millis, describe, held, to_json, tracked};
+use super::outcome::{DeadLettered, HeldWhy, Millis, Waiting, describe, held, to_json, tracked};
 use super::topology::ErrorBody;
 use super::{AckUnknown, ApiError, Broker, Delivery, Outgoing, Wire, WireError};
 use crate::domain::{EventId, Reason, StreamName, millis};
-use crate::store::{Condemned, Confirmed, Doubt, Recorded, Tracked};
+use crate::store::{Condemned, Confirmed, Recorded, Tracked};
 use crate::telemetry::step::{Step, at};
 
 /// How long a publication waits for its PubAck.
@@ -216,17 +216,17 @@ impl<W: Wire> Broker<W> {
         self.publish(subject, &id, to_json(&body), trace.as_deref(), &self.streams.outcomes).await.map(drop)
     }
 
-    /// Publishes that a payment in doubt has no outcome yet. Proves nothing: what acknowledges is an outcome.
+    /// Publishes that a payment has no outcome yet. Proves nothing: what acknowledges is an outcome.
     pub(crate) async fn tell_held(
         &self,
         delivery: &Delivery<W>,
-        doubt: &Doubt,
+        waiting: &Waiting<'_>,
         why: HeldWhy,
     ) -> Result<(), PublishError> {
-        if doubt.event() != delivery.event() {
+        if waiting.origin.event != *delivery.event() {
             return Err(PublishError::OtherEvent);
         }
-        let (subject, id, body) = held(doubt, why, Timestamp::now());
+        let (subject, id, body) = held(waiting, why, Timestamp::now());
         let trace = delivery.onward();
         self.publish(subject, &id, body, trace.as_deref(), &self.streams.outcomes).await.map(drop)
     }

@@ -166,6 +166,12 @@ const LANE: Section = Section {
             "",
             "the same in money, such as \"EUR 5000000.00\"; other currencies are then not tracked; left out: any money",
         ),
+        key(
+            "debtor_daily_limits",
+            Texts,
+            "",
+            "the most that a debtor account may spend a day (AM14), by currency: \"EUR=10000.00\"",
+        ),
         key("retry.attempts", Whole(1, 1_000), "10", "charged attempts of one payment before it is given up"),
         key("retry.age", Span(SECOND, 30 * DAY), "24h", "the same by time since the first that reached the rail"),
         key("retry.not_sent", Span(MS, HOUR), "200ms", "first delay where the rail was not reached; doubles"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::domain::{LaneName, SchemeName};
+use crate::domain::{Currency, Decimal, LaneName, Money, SchemeName};
 use crate::intake::{Rules, Scheme};
 use crate::resilience::{
     Backoff, BadSetting, BreakerPolicy, BreakerSettings, LimitPolicy, RetryDelays, RetryPolicy, WindowType,
@@ -90,7 +90,8 @@ fn lane(
     let retry = retry(table, problems);
     let breaker = BreakerPolicy::new(breaker(table)).map_err(|bad| report(table, "breaker.", bad, problems)).ok();
     let limit = limit(table, limits.slots, problems);
-    let rules = Rules::new(served?).with_horizon(table.whole("execution_horizon_days"));
+    let daily = daily_limits(table, problems);
+    let rules = Rules::new(served?).with_horizon(table.whole("execution_horizon_days")).with_debtor_daily_limits(daily);
     let (retry, breaker, limit, in_progress) = (retry?, breaker?, limit?, in_progress?);
     Some(Lane { name: name?, consumer: consumer?, rules, limits, retry, breaker, limit, in_progress })
 }
@@ -175,6 +176,31 @@ fn served(table: &Table, defined: &[Scheme], taken: &mut Taken, problems: &mut V
         problems.push(table.problem("schemes", "must name at least one scheme", "write [\"book\"] for instance"));
     }
     (problems.len() == before).then_some(schemes)
+}
+
+/// What a debtor may spend a day, in each currency that has a limit.
+fn daily_limits(table: &Table, problems: &mut Vec<Problem>) -> Vec<Money> {
+    const KEY: &str = "debtor_daily_limits";
+    let mut limits: Vec<Money> = Vec::new();
+    for text in table.texts(KEY) {
+        let limit = text.split_once('=').and_then(|(currency, value)| {
+            let currency = Currency::parse(currency.trim())?;
+            Money::new(Decimal::parse(value.trim())?.at_scale(currency.exponent())?, currency)
+        });
+        match limit {
+            None => {
+                let rule =
+                    format!("must be amounts above zero with no more decimals than their currency has, not {text:?}");
+                problems.push(table.problem(KEY, rule, "write [\"EUR=10000.00\"] for instance"));
+            }
+            Some(limit) if limits.iter().any(|other| other.currency() == limit.currency()) => {
+                let rule = format!("must not name {} twice", limit.currency());
+                problems.push(table.problem(KEY, rule, "leave one limit a currency"));
+            }
+            Some(limit) => limits.push(limit),
+        }
+    }
+    limits
 }
 
 fn retry(table: &Table, problems: &mut Vec<Problem>) -> Option<RetryPolicy> {

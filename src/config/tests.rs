@@ -300,3 +300,19 @@ fn the_files_of_deploy_load_and_keep_the_defaults_they_do_not_name() {
         assert!(config.ops.listen.ip().is_loopback(), "{name}");
     }
 }
+
+#[test]
+fn a_debtors_daily_limits_are_amounts_of_their_currencies() {
+    let config = load("", &[("ACQUIT_LANE_PAYMENTS_DEBTOR_DAILY_LIMITS", "EUR=10000.00, JPY=500")], &[]).unwrap();
+    let limits = config.lanes[0].rules.debtor_daily_limits();
+    let minor: Vec<_> = limits.iter().map(|limit| (limit.currency().code(), limit.minor())).collect();
+    assert_eq!(minor, [("EUR", 1_000_000), ("JPY", 500)]);
+    assert!(load("", &[], &[]).unwrap().lanes[0].rules.debtor_daily_limits().is_empty());
+
+    let said = refused(
+        "[[lane]]\nname = \"a\"\ndebtor_daily_limits = [\"EUR=1.001\", \"EUR=0\", \"XXX=1\", \"5\", \"USD=-1\"]",
+    );
+    assert_eq!(said.matches("lane.a.debtor_daily_limits").count(), 5, "{said}");
+    let said = refused("[[lane]]\nname = \"a\"\ndebtor_daily_limits = [\"EUR=1\", \"EUR=2\"]");
+    assert!(said.contains("must not name EUR twice"), "{said}");
+}

@@ -12,6 +12,7 @@ mod scheme;
 use std::fmt;
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use serde_json::{Map, Value};
 
 use crate::domain::{
@@ -67,7 +68,7 @@ pub struct Decoded {
     depth: usize,
 }
 
-/// A judged event. Only [`Rules::judge`] makes one.
+/// A judged event. Only [`Rules::judge`] makes one; a check may turn a valid one into a refused one.
 pub enum Judged {
     /// It may be settled.
     Valid(Valid),
@@ -79,6 +80,16 @@ pub enum Judged {
 pub struct Valid {
     payment: Box<Payment>,
     fingerprint: Fingerprint,
+    allowance: Option<Allowance>,
+}
+
+/// The most that a payment's debtor account may spend on one day, in the payment's currency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// The event's day in the scheme's zone.
+    pub day: Date,
+    /// In minor units.
+    pub most: i64,
 }
 
 /// An event that broke at least one rule.
@@ -166,6 +177,28 @@ impl Judged {
         }
     }
 
+    /// The limit it counts against, where it is valid and there is one.
+    pub(crate) fn allowance(&self) -> Option<Allowance> {
+        match self {
+            Self::Valid(valid) => valid.allowance,
+            Self::Refused(_) => None,
+        }
+    }
+
+    /// Refuses what was valid; what was refused stays as it is.
+    pub(crate) fn refuse(self, reason: Reason) -> Self {
+        match self {
+            Self::Valid(Valid { payment, fingerprint, .. }) => Self::Refused(Refused {
+                amount: Some(payment.amount),
+                payment_id: payment.payment_id,
+                references: payment.references,
+                reasons: vec![reason],
+                fingerprint,
+            }),
+            Self::Refused(refused) => Self::Refused(refused),
+        }
+    }
+
     /// The amount, where it could be read.
     #[must_use]
     pub fn amount(&self) -> Option<Money> {
@@ -190,12 +223,22 @@ impl Valid {
     pub fn payment(&self) -> &Payment {
         &self.payment
     }
+
+    /// The limit it counts against, where the lane has one in its currency.
+    #[must_use]
+    pub fn allowance(&self) -> Option<Allowance> {
+        self.allowance
+    }
 }
 
 #[cfg(test)]
 impl Valid {
     pub(crate) fn for_test(payment: Payment, fingerprint: Fingerprint) -> Self {
-        Self { payment: Box::new(payment), fingerprint }
+        Self { payment: Box::new(payment), fingerprint, allowance: None }
+    }
+
+    pub(crate) fn with_allowance(self, allowance: Option<Allowance>) -> Self {
+        Self { allowance, ..self }
     }
 }
 

@@ -12,30 +12,49 @@ mod remittance;
 use serde_json::{Map, Value};
 
 use self::findings::Findings;
-use super::{Decoded, Instants, Judged, Refused, Scheme, Valid};
-use crate::domain::{ChargeBearer, Code, Payment, SchemeName};
+use super::{Allowance, Decoded, Instants, Judged, Refused, Scheme, Valid};
+use crate::domain::{ChargeBearer, Code, Currency, Money, Payment, SchemeName};
 
 /// A JSON object of the body.
 type Object = Map<String, Value>;
 
-/// How a lane judges: its schemes, and how far ahead it takes execution dates.
+/// How a lane judges: its schemes, how far ahead it takes execution dates, and what a debtor may spend a day.
 #[derive(Debug, Clone)]
 pub struct Rules {
     schemes: Vec<Scheme>,
     horizon_days: u16,
+    debtor_daily: Vec<Money>,
 }
 
 impl Rules {
     /// The rules of a lane that serves `schemes` and takes no execution date after the event's own.
     #[must_use]
     pub fn new(schemes: Vec<Scheme>) -> Self {
-        Self { schemes, horizon_days: 0 }
+        Self { schemes, horizon_days: 0, debtor_daily: Vec::new() }
     }
 
     /// Takes execution dates up to `days` after the event's own.
     #[must_use]
     pub fn with_horizon(self, days: u16) -> Self {
         Self { horizon_days: days, ..self }
+    }
+
+    /// Lets a debtor account spend at most this a day; a currency that is not named has no limit.
+    #[must_use]
+    pub fn with_debtor_daily_limits(self, limits: Vec<Money>) -> Self {
+        Self { debtor_daily: limits, ..self }
+    }
+
+    /// What a debtor account may spend a day, by currency.
+    #[must_use]
+    pub fn debtor_daily_limits(&self) -> &[Money] {
+        &self.debtor_daily
+    }
+
+    /// Days are the scheme's, and the event's own: one that waited over midnight counts where it was asked for.
+    fn allowance(&self, currency: Currency, scheme: &Scheme, at: Instants) -> Option<Allowance> {
+        let limit = self.debtor_daily.iter().find(|limit| limit.currency() == currency)?;
+        Some(Allowance { day: scheme.zone.to_datetime(at.requested_at).date(), most: limit.minor() })
     }
 
     /// The lane's schemes.
@@ -83,6 +102,7 @@ impl Rules {
         match (findings.none(), amount.within_rules, debtor_account, creditor_account) {
             (Ok(()), Ok(amount), Ok(debtor_account), Ok(creditor_account)) => Judged::Valid(Valid {
                 fingerprint: decoded.fingerprint,
+                allowance: self.allowance(amount.currency(), scheme, at),
                 payment: Box::new(Payment {
                     payment_id: decoded.payment_id,
                     scheme: subject_scheme.clone(),

@@ -352,6 +352,7 @@ mod tests {
             deliveries: 1,
             tries: Vec::new(),
             tracked: None,
+            reserved: None,
         };
         let attempts = (1..).zip(answers).map(attempt).collect();
         PaymentRecord { payment: Some(row), attempts, transfer: None, events: Vec::new(), notes: Vec::new() }

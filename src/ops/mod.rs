@@ -238,6 +238,7 @@ mod tests {
                 outcomes: "closed",
                 dead_letters: "closed",
                 inquiries: "closed",
+                checks: "closed",
             },
             breaker_forced: Some(hold),
             breaker_opened: 0,

@@ -120,6 +120,7 @@ fn section(f: &mut Formatter<'_>, lane: &LaneStatus) -> fmt::Result {
         ("breaker outcomes", breakers.outcomes),
         ("breaker dead letters", breakers.dead_letters),
         ("breaker inquiries", breakers.inquiries),
+        ("breaker checks", breakers.checks),
     ] {
         row(f, name, state != "closed", state)?;
     }

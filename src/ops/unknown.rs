@@ -14,7 +14,7 @@ use super::control::{BODY_MAX, refuse, turned_away};
 use crate::operate::Mandate;
 use crate::operate::unknown::{Answer, NotResolved, Order};
 use crate::store::{Resolved, UnknownSums};
-use crate::telemetry::Flow;
+use crate::telemetry::Waits;
 
 /// Payments in doubt in the whole store, as last counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -71,7 +71,7 @@ async fn resolve(request: HttpRequest, body: web::Bytes, shared: web::Data<Share
     };
     match store.resolve(resolution).await {
         Ok(resolved) => {
-            Flow::Resolved {
+            Waits::Resolved {
                 payment: order.payment_id.as_str(),
                 as_what: &order.resolved_as,
                 who: mandate.who(),

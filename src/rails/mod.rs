@@ -1,8 +1,10 @@
-//! A rail settles payments somewhere else. It claims ([`Answer`]); it never holds a receipt.
+//! A rail settles payments somewhere else. It claims ([`Answer`]); it never holds a receipt. A [`Check`] is asked
+//! before.
 
 #[cfg(acquit_cheats)]
 #[path = "../../tests/cheats/rails.rs"]
 mod cheats;
+mod check;
 pub mod http;
 
 use std::future::Future;
@@ -10,6 +12,9 @@ use std::time::Duration;
 
 use crate::domain::{Answer, Finding, RailKey};
 use crate::store::Order;
+
+pub(crate) use check::Ask;
+pub use check::{CaseRef, Check, Cleared};
 
 /// What a rail promises about time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

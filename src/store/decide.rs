@@ -2,10 +2,13 @@
 //! simulation share it. Requests of one group see what the ones before them did.
 
 mod ask;
+mod changes;
 mod ended;
+mod limits;
 mod outcome;
 mod person;
 mod rail;
+mod refusal;
 #[cfg(acquit_sabotage = "no_claim")]
 mod sabotage;
 mod track;
@@ -20,10 +23,11 @@ use super::rows::{
 };
 use super::{Note, Origin, Route};
 use crate::domain::{
-    Code, DeadReason, EventId, Fingerprint, LaneName, Money, Payment, PaymentId, RailRef, Reason, References,
-    StreamName,
+    DeadReason, EventId, Fingerprint, LaneName, Money, Payment, PaymentId, RailRef, Reason, References, StreamName,
 };
 use crate::intake::Judged;
+
+use limits::Days;
 
 pub(super) use ask::{Ask, Asked, InHand, Terms, Ticket, Verdict};
 pub(super) use person::check;
@@ -51,6 +55,7 @@ struct Group<'a> {
     starts: HashMap<EventId, StartRow>,
     starts_changed: BTreeMap<EventId, Option<StartRow>>,
     book: Book<'a>,
+    days: Days,
     notes: Vec<(PaymentId, Note)>,
     high_water: BTreeMap<(StreamName, i64), u64>,
     trackers: HashMap<LaneName, TrackerTotals>,
@@ -75,6 +80,7 @@ impl<'a> Group<'a> {
             starts: rows.starts,
             starts_changed: BTreeMap::new(),
             book: Book::new(&terms.policy, rows.accounts, rows.next_account),
+            days: Days::new(rows.days),
             notes: Vec::new(),
             high_water: BTreeMap::new(),
             trackers: rows.trackers,
@@ -84,7 +90,7 @@ impl<'a> Group<'a> {
 
     fn answer(&mut self, ask: &Ask<'_>) -> Verdict {
         match ask {
-            Ask::Open { origin, judged, route } => self.open(origin, judged, route),
+            Ask::Open { origin, judged, route, begin } => self.open(origin, judged, route, *begin),
             Ask::Conclude { with, answer } => self.conclude(*with, answer, false),
             Ask::Resume { with, finding, longest } => self.resume(*with, finding, *longest),
             Ask::Condemn { origin, why, payment } => self.condemn(origin, why, *payment),
@@ -96,7 +102,7 @@ impl<'a> Group<'a> {
         }
     }
 
-    fn open(&mut self, origin: &Origin, judged: &Judged, route: &Route) -> Verdict {
+    fn open(&mut self, origin: &Origin, judged: &Judged, route: &Route, begin: bool) -> Verdict {
         let id = judged.payment_id();
         self.note(id, &origin.history);
         if let Some(row) = self.events.get(&origin.event) {
@@ -115,22 +121,27 @@ impl<'a> Group<'a> {
                 EventKind::Duplicate => {}
             }
         }
-        let Some(mut slot) = self.payments.remove(id) else { return self.open_fresh(origin, judged, route, None) };
+        let Some(mut slot) = self.payments.remove(id) else {
+            return self.open_fresh(origin, judged, route, begin, None);
+        };
         if let Some(verdict) = self.open_tracked(origin, judged, &mut slot) {
             self.payments.insert(id.clone(), slot);
             return verdict;
         }
         if slot.row.state == State::Freed {
-            return self.open_fresh(origin, judged, route, Some(slot));
+            return self.open_fresh(origin, judged, route, begin, Some(slot));
         }
         #[cfg(acquit_sabotage = "no_claim")]
         if slot.row.fingerprint == judged.fingerprint() {
             return self.pay_again(origin, judged, route, slot);
         }
         let verdict = if slot.row.fingerprint == judged.fingerprint() {
-            slot.row.deliveries = slot.row.deliveries.saturating_add(1);
-            slot.touch();
-            self.open_standing(origin, Asked::of(judged), route, &mut slot)
+            let verdict = self.open_standing(origin, Asked::of(judged), route, begin, &mut slot);
+            if !matches!(verdict, Verdict::Nothing) {
+                slot.row.deliveries = slot.row.deliveries.saturating_add(1);
+                slot.touch();
+            }
+            verdict
         } else {
             self.end_condemned(origin, &DeadReason::Conflict, Some(id), judged.amount())
         };
@@ -139,16 +150,23 @@ impl<'a> Group<'a> {
     }
 
     /// Nothing stands for the payment; `freed` is a row that a corrected event may take over.
-    fn open_fresh(&mut self, origin: &Origin, judged: &Judged, route: &Route, freed: Option<Slot>) -> Verdict {
+    fn open_fresh(
+        &mut self,
+        origin: &Origin,
+        judged: &Judged,
+        route: &Route,
+        begin: bool,
+        freed: Option<Slot>,
+    ) -> Verdict {
         let id = judged.payment_id();
-        let refusal = match Asked::of(judged) {
-            Asked::Refused(refused) => Err((refused.reasons().to_vec(), refused.references().clone())),
-            Asked::Valid(payment) if self.expired(payment) => Err((vec![expired()], payment.references.clone())),
-            Asked::Valid(payment) => Ok(payment),
-        };
-        match refusal {
+        match self.refusal(judged) {
+            Ok(_) if !begin => {
+                self.payments.extend(freed.map(|freed| (id.clone(), freed)));
+                Verdict::Nothing
+            }
             Ok(payment) => {
                 let mut slot = self.new_slot(origin, judged.fingerprint(), payment, freed);
+                slot.row.reserved = self.days.reserve(payment, judged.allowance());
                 let verdict = match route {
                     Route::Book => self.post(origin, payment, &mut slot),
                     Route::Rail { name, leg } => self.go(origin, name, *leg, &mut slot),
@@ -189,6 +207,7 @@ impl<'a> Group<'a> {
             fence: 0,
             deliveries: 1,
             tracked: None,
+            reserved: None,
             tries: Vec::new(),
         };
         if let Some(Slot { row: old, mark }) = freed {
@@ -303,6 +322,7 @@ impl<'a> Group<'a> {
                     if own {
                         row.state = State::Freed;
                         row.claim = None;
+                        self.days.release(row.reserved.take(), row.amount.minor());
                         amount = Some(row.amount);
                         slot.touch();
                     }
@@ -318,36 +338,6 @@ impl<'a> Group<'a> {
     fn note(&mut self, id: &PaymentId, notes: &[Note]) {
         self.notes.extend(notes.iter().map(|note| (id.clone(), note.clone())));
     }
-
-    fn expired(&self, payment: &Payment) -> bool {
-        payment.expires_at.is_some_and(|end| self.now >= end)
-    }
-
-    fn into_changes(self) -> Changes {
-        let posted = self.book.into_posted();
-        let mut changes = Changes {
-            new_accounts: posted.opened,
-            changed_accounts: posted.changed,
-            transfers: posted.transfers,
-            notes: self.notes,
-            starts: self.starts_changed.into_iter().collect(),
-            high_water: self.high_water.into_iter().map(|((stream, created), top)| (stream, created, top)).collect(),
-            tracker: self.tracker,
-            ..Changes::default()
-        };
-        let mut events = self.events;
-        changes.events = self.ended.iter().filter_map(|event| events.remove(event)).collect();
-        for slot in self.payments.into_values() {
-            match slot.mark {
-                Mark::Stands => {}
-                Mark::Changed => changes.changed_payments.push(slot.row),
-                Mark::New => changes.new_payments.push(slot.row),
-            }
-        }
-        changes.new_payments.sort_unstable_by_key(|row| row.row);
-        changes.changed_payments.sort_unstable_by_key(|row| row.row);
-        changes
-    }
 }
 
 impl Slot {
@@ -361,8 +351,4 @@ impl Slot {
 /// Whether the payment was first asked for by this very event: a number alone may be another message's.
 fn is_own(row: &PaymentRow, origin: &Origin) -> bool {
     row.event == origin.event && row.requested_at == to_millis(origin.requested_at)
-}
-
-fn expired() -> Reason {
-    Reason::new(Code::AB11, "/expires_at", "the deadline passed before the payment was submitted")
 }

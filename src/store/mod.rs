@@ -40,12 +40,13 @@ pub use read::{
 };
 pub use resolution::{Refusal, Resolution, Resolved, Ruling, Unresolved};
 pub use rows::{
-    AccountKey, AccountRow, AttemptRow, Changes, Claim, Ended, EventKind, EventRow, PaymentRow, Rows, StartRow, State,
-    TransferRow, Wanted,
+    AccountKey, AccountRow, AttemptRow, Changes, Claim, DayKey, Ended, EventKind, EventRow, PaymentRow, Rows, StartRow,
+    State, TransferRow, Wanted,
 };
 pub use sqlite::{Facts, HighWater, OpenError, Sqlite, SqliteSettings};
 pub(crate) use tracker::{Confirmed, SWEEP_EVERY};
 pub use tracker::{Due, DueList, DueWanted, Message, TrackLimits, TrackerChange, TrackerRow, TrackerTotals, Tracking};
+pub(crate) use writer::Peek;
 pub use writer::{
     Concluded, Condemned, Doubt, GroupDone, Handed, Intent, NotCondemned, Order, Recorded, Stand, Store, Tracked,
 };

@@ -1,7 +1,8 @@
 //! The store of a fleet: one PostgreSQL database, any number of worker processes. Claims end by the database's clock.
 //!
 //! One connection writes for a process; a group is two round trips: begin, lock and load in one, write and commit in
-//! the other. Locks are taken in one order everywhere: events, payments by id, accounts by number, then what is inserted,
+//! the other. Locks are taken in one order everywhere: events, payments by id, accounts by number, debtors' days by key
+//! (where there is a limit, which costs a third round trip), then what is inserted,
 //! each table by its key. Whatever two processes do all the same to each other's groups (a unique key, a deadlock) is
 //! [`Trouble::Again`]: the group is decided anew over the rows that stand then.
 
@@ -11,6 +12,7 @@ mod load;
 mod migrate;
 mod prune;
 mod save;
+mod spending;
 mod sql;
 mod tracker;
 

@@ -5,11 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 
 use super::Note;
 pub(super) use super::tracker::{Message, TrackerChange, TrackerRow, TrackerTotals, Tracking};
 use crate::domain::{
-    Code, Currency, EventId, Fingerprint, LaneName, Money, OrderKey, PaymentId, RailRef, Reason, References,
+    Code, Currency, EventId, Fingerprint, LaneName, Money, OrderKey, Payment, PaymentId, RailRef, Reason, References,
     SchemeName, StreamName,
 };
 
@@ -27,6 +28,8 @@ pub struct Wanted {
     /// Lanes whose tracker is to take something on. Where several processes write, no other may add to it until this
     /// transaction has ended: its bound would be passed.
     pub trackers: Vec<LaneName>,
+    /// Days of debtors with a limit. Those that the payments themselves name are wanted as well.
+    pub days: Vec<DayKey>,
 }
 
 /// An account's name in the book: one account per key and currency.
@@ -43,6 +46,33 @@ impl AccountKey {
     #[must_use]
     pub fn new(key: &str, currency: Currency) -> Self {
         Self { key: key.into(), currency: currency.code() }
+    }
+}
+
+/// One day of a debtor's account in one currency.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DayKey {
+    /// In the zone of the scheme.
+    pub day: Date,
+    /// The account, which need not be one of the book.
+    pub account: AccountKey,
+}
+
+impl DayKey {
+    /// The day of a payment's debtor.
+    pub(super) fn of(payment: &Payment, day: Date) -> Self {
+        Self { day, account: AccountKey::new(&payment.debtor_account.key(), payment.amount.currency()) }
+    }
+
+    /// `YYYY-MM-DD` and the account's key, as a payment's row names what it has reserved.
+    pub(super) fn to_text(&self) -> String {
+        format!("{} {}", self.day, self.account.key)
+    }
+
+    /// Reads [`DayKey::to_text`]; the currency is the payment's.
+    pub(super) fn of_text(text: &str, currency: Currency) -> Option<Self> {
+        let (day, key) = text.split_once(' ')?;
+        Some(Self { day: day.parse().ok()?, account: AccountKey::new(key, currency) })
     }
 }
 
@@ -71,6 +101,8 @@ pub struct Rows {
     pub starts: HashMap<EventId, StartRow>,
     /// What the trackers that are wanted hold.
     pub trackers: HashMap<LaneName, TrackerTotals>,
+    /// What debtors with a limit have spent, in minor units: those wanted, and those that the payments name.
+    pub days: HashMap<DayKey, i64>,
 }
 
 /// What a group of requests did to a row.
@@ -152,6 +184,8 @@ pub struct PaymentRow {
     pub deliveries: u32,
     /// Its place in the tracker, where the tracker owns it.
     pub tracked: Option<Tracking>,
+    /// What it has reserved of its debtor's limit; only where it is open or held.
+    pub reserved: Option<DayKey>,
     /// Attempts that matter for a decision: all without a conclusive answer, those that allow a new leg, the last.
     pub tries: Vec<AttemptRow>,
 }
@@ -304,6 +338,12 @@ pub struct Changes {
     pub high_water: Vec<(StreamName, i64, u64)>,
     /// What happens to the tracker, in this order.
     pub tracker: Vec<TrackerChange>,
+    /// Sums of days not there yet.
+    pub new_days: Vec<(DayKey, i64)>,
+    /// Sums of days that stand and changed.
+    pub changed_days: Vec<(DayKey, i64)>,
+    /// Days before this one are to be forgotten, a bounded number at a time.
+    pub forget_days_before: Option<Date>,
 }
 
 impl Changes {
@@ -320,6 +360,8 @@ impl Changes {
             && self.starts.is_empty()
             && self.high_water.is_empty()
             && self.tracker.is_empty()
+            && self.new_days.is_empty()
+            && self.changed_days.is_empty()
     }
 }
 

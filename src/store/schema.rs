@@ -56,7 +56,8 @@ CREATE TABLE payments (
     claim_owner TEXT,               -- process and event that work on it
     claim_until INTEGER,
     fence INTEGER NOT NULL,         -- grows at each takeover
-    deliveries INTEGER NOT NULL     -- how often an event asked for it
+    deliveries INTEGER NOT NULL,    -- how often an event asked for it
+    reserved TEXT                   -- 'YYYY-MM-DD <account key>': of whose limit on which day, while not final
 ) STRICT;
 CREATE UNIQUE INDEX payments_by_id ON payments (payment_id);
 CREATE INDEX payments_by_event ON payments (stream, sequence);
@@ -111,6 +112,16 @@ CREATE TABLE events (
     PRIMARY KEY (stream, sequence)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX events_by_payment ON events (payment_id);
+
+CREATE TABLE spending (
+    -- What a debtor's account has spent of its limit on a day, reserved sums included. Only where there is a limit;
+    -- days of two months ago are removed as new ones come.
+    day TEXT NOT NULL,              -- YYYY-MM-DD in the scheme's zone
+    account TEXT NOT NULL,          -- as accounts.key
+    currency TEXT NOT NULL,
+    minor INTEGER NOT NULL CHECK (minor >= 0),
+    PRIMARY KEY (day, account, currency)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE attempts (
     -- One row per attempt over a rail, written before a byte leaves. Without an answer it may have reached the rail.

@@ -8,7 +8,6 @@ mod tracker;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,7 +97,7 @@ pub struct Sqlite {
     memory: Memory,
     round: prune::Round,
     /// Kept for its lock.
-    _lock: File,
+    _lock: open::Lock,
 }
 
 /// What is known without asking the database. Dropped whenever a transaction does not end as expected.

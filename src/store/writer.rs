@@ -48,6 +48,16 @@ pub enum Stand {
     },
 }
 
+/// What stands for an event that nothing may be begun for yet.
+#[derive(Debug)]
+#[must_use]
+pub(crate) enum Peek {
+    /// This.
+    Stands(Box<Stand>),
+    /// Nothing that moved money or may move it: the judgement comes back.
+    Nothing(Box<Judged>),
+}
+
 /// What became of an attempt.
 #[derive(Debug)]
 #[must_use]
@@ -176,6 +186,20 @@ impl Store {
         route: Route,
     ) -> Result<Stand, (StoreLost, Origin, Box<Judged>)> {
         self.ask(|reply| Body::Open { origin, judged: Box::new(judged), route, reply }).await
+    }
+
+    /// Says what stands for the event, and begins nothing. What has its end or may have reached a rail answers as it
+    /// does in [`Store::open`]; so does a deadline that has passed.
+    ///
+    /// # Errors
+    /// [`StoreLost`] with the values; nothing is known then.
+    pub(crate) async fn peek(
+        &self,
+        origin: Origin,
+        judged: Judged,
+        route: Route,
+    ) -> Result<Peek, (StoreLost, Origin, Box<Judged>)> {
+        self.ask(|reply| Body::Peek { origin, judged: Box::new(judged), route, reply }).await
     }
 
     /// Records what the rail said to an attempt.

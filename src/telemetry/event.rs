@@ -110,12 +110,6 @@ pub(crate) enum Flow<'a> {
     HandlerCrashed { lane: &'a str, event: &'a str, starts: u32 },
     HandlerPanicked { lane: &'a str, event: &'a str, starts: u32 },
     AckUnknown { lane: &'a str, event: &'a str, detail: &'a str },
-    Unknown { lane: &'a str, payment: &'a str },
-    TrackedUnreadable { lane: &'a str, event: &'a str },
-    HeldForPerson { lane: &'a str, payment: &'a str },
-    Contradicted { lane: &'a str, payment: &'a str },
-    Resolved { payment: &'a str, as_what: &'a str, who: &'a str, why: &'a str, record: u64 },
-    HeldNotTold { lane: &'a str, payment: &'a str, detail: &'a str },
     OldEvent { lane: &'a str, age: Duration, max_age: Duration },
 }
 
@@ -165,6 +159,34 @@ impl Flow<'_> {
                     event, detail, "acknowledgement not confirmed; the event may come again and is found settled"
                 );
             }
+            Self::OldEvent { lane, age, max_age } => {
+                error!(
+                    lane,
+                    age_s = age.as_secs(),
+                    max_age_s = max_age.as_secs(),
+                    "an un-acknowledged event is older than a quarter of the stream's max_age: it will be deleted"
+                );
+            }
+        }
+    }
+}
+
+/// What payments wait for that do not go on by themselves, and what was said about them.
+#[derive(Debug)]
+pub(crate) enum Waits<'a> {
+    Unknown { lane: &'a str, payment: &'a str },
+    TrackedUnreadable { lane: &'a str, event: &'a str },
+    HeldForPerson { lane: &'a str, payment: &'a str },
+    Contradicted { lane: &'a str, payment: &'a str },
+    Resolved { payment: &'a str, as_what: &'a str, who: &'a str, why: &'a str, record: u64 },
+    HeldByCheck { lane: &'a str, payment: &'a str, case: Option<&'a str> },
+    CheckUnavailable { lane: &'a str, event: &'a str, why: &'static str },
+    HeldNotTold { lane: &'a str, payment: &'a str, detail: &'a str },
+}
+
+impl Waits<'_> {
+    pub(crate) fn emit(&self) {
+        match *self {
             Self::Unknown { lane, payment } => {
                 error!(lane, payment, "the rail has not said what became of this payment")
             }
@@ -178,16 +200,14 @@ impl Flow<'_> {
                 error!(lane, event, "the tracker holds an event that this worker's decoder does not read");
             }
             Self::HeldForPerson { lane, payment } => error!(lane, payment, "held for a person"),
+            Self::HeldByCheck { lane, payment, case } => {
+                warn!(lane, payment, case, "the check before settlement holds this payment for a person");
+            }
+            Self::CheckUnavailable { lane, event, why } => {
+                warn!(lane, event, why, "the check before settlement did not answer; the payment waits");
+            }
             Self::HeldNotTold { lane, payment, detail } => {
                 warn!(lane, payment, detail, "the event that tells of a held payment got no confirmation");
-            }
-            Self::OldEvent { lane, age, max_age } => {
-                error!(
-                    lane,
-                    age_s = age.as_secs(),
-                    max_age_s = max_age.as_secs(),
-                    "an un-acknowledged event is older than a quarter of the stream's max_age: it will be deleted"
-                );
             }
         }
     }

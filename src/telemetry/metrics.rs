@@ -1,6 +1,7 @@
 //! The metrics: every name with its help, its labels and its buckets, in one place. Handles are looked up once per
 //! lane; each series starts at zero so that a rate over the first event is right.
 
+mod checks;
 mod help;
 mod process;
 mod spans;
@@ -12,6 +13,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use crate::domain::Code;
 
+pub(crate) use checks::Checked;
 pub(super) use help::describe;
 pub(crate) use process::Process;
 pub(super) use spans::{Dropped, Spans};
@@ -74,10 +76,12 @@ pub(crate) enum Paused {
     Operator,
     /// Shutting down.
     Drain,
+    /// The check before settlement does not answer.
+    Checks,
 }
 
 impl Paused {
-    pub(crate) const ALL: [Paused; 9] = [
+    pub(crate) const ALL: [Paused; 10] = [
         Self::Settlement,
         Self::Outcomes,
         Self::DeadLetters,
@@ -87,6 +91,7 @@ impl Paused {
         Self::Clock,
         Self::Operator,
         Self::Drain,
+        Self::Checks,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -100,6 +105,7 @@ impl Paused {
             Self::Clock => "clock",
             Self::Operator => "operator",
             Self::Drain => "drain",
+            Self::Checks => "checks",
         }
     }
 }
@@ -330,7 +336,7 @@ impl LaneMetrics {
 /// The breaker's states as metric labels.
 pub(crate) const BREAKER_STATES: [&str; 6] = ["closed", "open", "half_open", "ramping", "forced_open", "forced_closed"];
 /// The breakers of a lane as metric labels.
-pub(crate) const BREAKERS: [&str; 4] = ["settlement", "outcomes", "dead_letters", "inquiries"];
+pub(crate) const BREAKERS: [&str; 5] = ["settlement", "outcomes", "dead_letters", "inquiries", "checks"];
 
 /// Why a pull may end in an error, as metric labels.
 const PULL_ERRORS: [&str; 10] = [
@@ -373,6 +379,7 @@ fn zero_lane(lane: &str) {
         gauge!("acquit_pulls_paused", "lane" => lane.to_owned(), "reason" => why.name()).set(0.0);
         counter!("acquit_paused_seconds_total", "lane" => lane.to_owned(), "reason" => why.name()).increment(0);
     }
+    checks::zero(lane);
     for breaker in BREAKERS {
         for (from, to) in CHANGES {
             counter!("acquit_breaker_transitions_total", "lane" => lane.to_owned(), "breaker" => breaker,

@@ -7,7 +7,7 @@ pub(crate) mod trace;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-pub(crate) use event::{Flow, Life, Link};
+pub(crate) use event::{Flow, Life, Link, Waits};
 pub use trace::{TraceSettings, Traces};
 
 /// How log lines look on stderr.

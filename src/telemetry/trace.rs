@@ -190,6 +190,8 @@ pub(crate) enum Part<'a> {
     Validate,
     /// Asking the store what stands, and claiming the payment, on a lane with a rail.
     Claim,
+    /// Asking the check before settlement.
+    Check,
     /// Posting in the book, or one submission to a rail.
     Attempt { rail: &'a str },
     /// Asking a rail what became of a payment.
@@ -231,6 +233,7 @@ impl Part<'_> {
         let (name, kind, attributes) = match self {
             Self::Validate => ("validate payment", SpanKind::Internal, Vec::new()),
             Self::Claim => ("claim payment", SpanKind::Internal, Vec::new()),
+            Self::Check => ("check payment", SpanKind::Internal, Vec::new()),
             Self::Attempt { rail } => {
                 let kind = if rail == "book" { SpanKind::Internal } else { SpanKind::Client };
                 ("settle-payment attempt", kind, vec![KeyValue::new("acquit.rail", rail.to_owned())])

@@ -23,6 +23,7 @@ use super::turns::Turns;
 use crate::broker::{AckUnknown, Broker, Consumer, Delivery, Wire};
 use crate::domain::EventId;
 use crate::intake::Decode;
+use crate::rails::Ask;
 use crate::store::{Store, StoreLost};
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{AckKind, Finished, LaneMetrics, Paused};
@@ -52,6 +53,8 @@ pub(super) struct Context<W: Wire, R> {
     pub(super) consumer: Consumer<W>,
     pub(super) store: Store,
     pub(super) rail: Option<Arc<R>>,
+    /// Asked before a payment is settled.
+    pub(super) check: Option<Arc<dyn Ask>>,
     pub(super) decode: Arc<dyn Decode>,
     pub(super) guard: Arc<dyn Guard>,
     pub(super) gates: Arc<Gates>,
@@ -91,6 +94,7 @@ pub(super) struct Context<W: Wire, R> {
 
 /// The parts a context is made of.
 pub(super) struct Parts<W: Wire, R> {
+    pub(super) check: Option<Arc<dyn Ask>>,
     pub(super) lane: Lane,
     pub(super) worker: Arc<str>,
     pub(super) broker: Broker<W>,
@@ -111,7 +115,7 @@ pub(super) struct Parts<W: Wire, R> {
 
 impl<W: Wire, R> Context<W, R> {
     pub(super) fn new(parts: Parts<W, R>) -> Arc<Self> {
-        let Parts { lane, worker, broker, store, rail, deadline, decode, guard, .. } = parts;
+        let Parts { lane, worker, broker, store, rail, deadline, check, decode, guard, .. } = parts;
         let Parts { gates, metrics, traces, poison_starts, poison, stop, outside, .. } = parts;
         let slots = Slots::new(lane.limits.slots, lane.limits.payload_bytes);
         let policy = lane.limit.filter(|_| rail.is_some());
@@ -144,6 +148,7 @@ impl<W: Wire, R> Context<W, R> {
             broker,
             store,
             rail,
+            check,
             decode,
             guard,
             gates,

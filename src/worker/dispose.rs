@@ -23,6 +23,10 @@ pub(super) enum Unfinished<'a> {
     },
     /// The store did not answer.
     StoreLost,
+    /// The check before settlement did not answer.
+    Unchecked,
+    /// The check wants a person.
+    HeldByCheck,
     /// The gate did not open in time, or the worker stops.
     Interrupted,
 }
@@ -55,6 +59,11 @@ const INQUIRIES: [Duration; 5] = [
     Duration::from_secs(30),
 ];
 
+fn scheduled(asked: u32) -> Duration {
+    let next = usize::try_from(asked).ok().and_then(|n| INQUIRIES.get(n)).copied();
+    next.unwrap_or(Duration::from_secs(60))
+}
+
 /// Decides. Pure: `probe` says whether the failed call was a probe, `chance` is the jitter.
 pub(super) fn dispose(
     unfinished: Unfinished<'_>,
@@ -83,15 +92,20 @@ pub(super) fn dispose(
                 None => Disposition::Later { after: delay(RetryClass::NotSent).max(asked), charged },
             }
         }
-        Unfinished::Doubt { inquiries } => {
-            let next = usize::try_from(inquiries).ok().and_then(|n| INQUIRIES.get(n)).copied();
-            Disposition::Inquire { after: next.unwrap_or(Duration::from_secs(60)) }
-        }
+        Unfinished::Doubt { inquiries } => Disposition::Inquire { after: scheduled(inquiries) },
         Unfinished::Elsewhere { left } => {
             Disposition::Later { after: left.max(delay(RetryClass::Elsewhere)), charged: false }
         }
         // The store's outage is nobody's fault: however long it lasts, it uses up no payment's budget.
-        Unfinished::StoreLost => Disposition::Later { after: delay(RetryClass::StoreLost), charged: false },
+        // Nor is the check's.
+        Unfinished::StoreLost | Unfinished::Unchecked => {
+            Disposition::Later { after: delay(RetryClass::StoreLost), charged: false }
+        }
+        // People take their time. Apart by chance, so that what was held together is not asked about together for ever.
+        Unfinished::HeldByCheck => {
+            let after = scheduled(tries.waits).mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0);
+            Disposition::Later { after, charged: false }
+        }
         Unfinished::Interrupted => Disposition::Later { after: delay(RetryClass::Interrupted), charged: false },
     }
 }
@@ -139,7 +153,8 @@ mod tests {
     fn nothing_but_its_own_attempts_costs_an_event_anything() {
         let tries = Tries { charged: 2, waits: 50, ..Tries::default() };
         let left = Duration::from_secs(7);
-        for unfinished in [Unfinished::StoreLost, Unfinished::Interrupted, Unfinished::Elsewhere { left }] {
+        let outside = [Unfinished::StoreLost, Unfinished::Unchecked, Unfinished::HeldByCheck, Unfinished::Interrupted];
+        for unfinished in outside.into_iter().chain([Unfinished::Elsewhere { left }]) {
             for probe in [false, true] {
                 let done = dispose(unfinished, &tries, &policy(), probe, 0.5);
                 assert!(matches!(done, Disposition::Later { charged: false, .. }), "{unfinished:?}");

@@ -7,17 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::task::JoinHandle;
 
-use crate::broker::{AckUnknown, Announced, Broker, Buried, Delay, Delivery, HeldWhy, Hold, PublishError, Wire};
-use crate::domain::{Answer, DeadReason, EventId, Finding, LaneName, Money, OrderKey, SchemeName};
+use crate::broker::{
+    AckUnknown, Announced, Broker, Buried, Delay, Delivery, HeldWhy, Hold, PublishError, Waiting, Wire,
+};
+use crate::domain::{Answer, Code, DeadReason, EventId, Finding, LaneName, OrderKey, Reason, SchemeName};
 use crate::intake::{Decode, Decoded, Instants, Judged, Raw, Rules, Unreadable};
-use crate::rails::Rail;
+use crate::rails::{Ask, Cleared, Rail};
 use crate::store::{
-    Concluded, Condemned, Doubt, Handed, Intent, NotCondemned, Note, Origin, Recorded, Route, Stand, Store, StoreLost,
-    TrackLimits, Tracked,
+    Concluded, Condemned, Doubt, Handed, Intent, NotCondemned, Note, Origin, Peek, Recorded, Route, Stand, Store,
+    StoreLost, TrackLimits, Tracked,
 };
 use crate::telemetry::trace::Trace;
+
+pub(super) use super::ends::{HandedOver, Opened, Peeked, Settled, Submitted};
 
 /// The event has arrived; nothing is known of it.
 pub(super) struct Received;
@@ -37,60 +40,6 @@ pub(super) struct Elsewhere {
 pub(super) struct Event<S, W> {
     state: S,
     held: Delivery<W>,
-}
-
-/// What stands for an event after the store was asked.
-pub(super) enum Opened<W> {
-    Final(Event<Recorded, W>),
-    Go(Event<Intent, W>),
-    Doubt(Event<Doubt, W>),
-    Condemned(Event<Condemned, W>),
-    Elsewhere(Event<Elsewhere, W>),
-    /// The tracker owns its payment.
-    Tracked(Event<Tracked, W>),
-}
-
-/// Whether the tracker took the event's payment on.
-pub(super) enum HandedOver<W> {
-    Tracked(Event<Tracked, W>),
-    Final(Event<Recorded, W>),
-    /// The tracker has no room for so much.
-    Full(Event<Doubt, W>, Money),
-    /// The event keeps it.
-    Kept(Event<Doubt, W>),
-    Elsewhere(Event<Elsewhere, W>),
-}
-
-impl<W> Opened<W> {
-    /// As spans say it.
-    pub(super) fn name(&self) -> &'static str {
-        match self {
-            Self::Final(_) => "final",
-            Self::Go(_) => "go",
-            Self::Doubt(_) => "doubt",
-            Self::Condemned(_) => "condemned",
-            Self::Elsewhere(_) => "elsewhere",
-            Self::Tracked(_) => "tracked",
-        }
-    }
-}
-
-/// Whether an attempt went to its rail.
-pub(super) enum Submitted<W> {
-    /// It may have reached it.
-    Sent(Event<Doubt, W>, JoinHandle<Answer>),
-    /// Its deadline had passed: nothing was sent.
-    TooLate(Event<Doubt, W>),
-}
-
-/// What stands after a rail's answer was stored.
-pub(super) enum Settled<W> {
-    Final(Event<Recorded, W>),
-    Released(Event<Received, W>),
-    Doubt(Event<Doubt, W>),
-    /// It waits for a person; inquiries go on.
-    ForPerson(Event<Doubt, W>),
-    Elsewhere(Event<Elsewhere, W>),
 }
 
 impl<S, W: Wire> Event<S, W> {
@@ -172,7 +121,6 @@ fn origin<W: Wire>(held: &Delivery<W>, lane: &LaneName, history: Vec<Note>) -> O
 }
 
 fn bad_subject() -> Unreadable {
-    use crate::domain::{Code, Reason};
     let text = "the subject's scheme and order key must be 1 to 64 characters of A-Z, a-z, 0-9, '_' and '-'";
     Unreadable::Malformed(Reason::new(Code::FF01, "", text))
 }
@@ -212,14 +160,64 @@ impl<W: Wire> Event<Judged, W> {
     ) -> Result<Opened<W>, (StoreLost, Self)> {
         let held = self.held;
         match store.open(origin(&held, lane, history), self.state, route).await {
-            Ok(Stand::Final(state)) => Ok(Opened::Final(Event { state, held })),
-            Ok(Stand::Go(state)) => Ok(Opened::Go(Event { state, held })),
-            Ok(Stand::Doubt(state)) => Ok(Opened::Doubt(Event { state, held })),
-            Ok(Stand::Condemned(state)) => Ok(Opened::Condemned(Event { state, held })),
-            Ok(Stand::Tracked(state)) => Ok(Opened::Tracked(Event { state, held })),
-            Ok(Stand::Elsewhere { until }) => Ok(Opened::Elsewhere(Event { state: Elsewhere { until }, held })),
+            Ok(stand) => Ok(opened(stand, held)),
             Err((lost, _, judged)) => Err((lost, Event { state: *judged, held })),
         }
+    }
+
+    /// Asks the store what stands, and has it begin nothing.
+    pub(super) async fn peek(
+        self,
+        store: &Store,
+        lane: &LaneName,
+        history: Vec<Note>,
+        route: Route,
+    ) -> Result<Peeked<W>, (StoreLost, Self)> {
+        let held = self.held;
+        match store.peek(origin(&held, lane, history), self.state, route).await {
+            Ok(Peek::Stands(stand)) => Ok(Peeked::Stands(opened(*stand, held))),
+            Ok(Peek::Nothing(judged)) => Ok(Peeked::Nothing(Event { state: *judged, held })),
+            Err((lost, _, judged)) => Err((lost, Event { state: *judged, held })),
+        }
+    }
+
+    /// Shows the payment to a check. What our rules refuse is none of its business.
+    pub(super) async fn ask(&self, check: &dyn Ask) -> Result<Cleared, &'static str> {
+        match &self.state {
+            Judged::Valid(valid) => check.ask(valid.payment()).await,
+            Judged::Refused(_) => Ok(Cleared::Clear),
+        }
+    }
+
+    /// Refuses it under a code that a check gave, in the code's own words.
+    pub(super) fn refuse(self, code: Code) -> Self {
+        self.turn(|judged| judged.refuse(Reason::new(code, "", code.meaning())))
+    }
+
+    /// Publishes that there is no outcome yet. It ends nothing: the delivery stays.
+    pub(super) async fn tell_held(
+        &self,
+        broker: &Broker<W>,
+        lane: &LaneName,
+        rail: &str,
+        why: HeldWhy,
+    ) -> Result<(), PublishError> {
+        let Judged::Valid(valid) = &self.state else { return Ok(()) };
+        let (payment, origin) = (valid.payment(), &origin(&self.held, lane, Vec::new()));
+        let waiting = Waiting { origin, payment_id: &payment.payment_id, rail, references: &payment.references };
+        broker.tell_held(&self.held, &waiting, why).await
+    }
+}
+
+/// What the store says of the very event that this delivery holds.
+fn opened<W: Wire>(stand: Stand, held: Delivery<W>) -> Opened<W> {
+    match stand {
+        Stand::Final(state) => Opened::Final(Event { state, held }),
+        Stand::Go(state) => Opened::Go(Event { state, held }),
+        Stand::Doubt(state) => Opened::Doubt(Event { state, held }),
+        Stand::Condemned(state) => Opened::Condemned(Event { state, held }),
+        Stand::Tracked(state) => Opened::Tracked(Event { state, held }),
+        Stand::Elsewhere { until } => Opened::Elsewhere(Event { state: Elsewhere { until }, held }),
     }
 }
 
@@ -259,7 +257,7 @@ impl<W: Wire> Event<Doubt, W> {
 
     /// Publishes that there is no outcome yet. It ends nothing: the doubt stays, and the delivery with it.
     pub(super) async fn tell_held(&self, broker: &Broker<W>, why: HeldWhy) -> Result<(), PublishError> {
-        broker.tell_held(&self.held, &self.state, why).await
+        broker.tell_held(&self.held, &Waiting::of(&self.state), why).await
     }
 
     /// Stores what the rail answered.
@@ -284,18 +282,11 @@ impl<W: Wire> Event<Doubt, W> {
     ) -> Result<Opened<W>, (StoreLost, Self)> {
         let held = self.held;
         match store.resume(self.state, finding, longest).await {
-            Ok(Stand::Final(state)) => Ok(Opened::Final(Event { state, held })),
-            Ok(Stand::Go(state)) => Ok(Opened::Go(Event { state, held })),
-            Ok(Stand::Doubt(state)) => Ok(Opened::Doubt(Event { state, held })),
-            Ok(Stand::Condemned(state)) => Ok(Opened::Condemned(Event { state, held })),
-            Ok(Stand::Tracked(state)) => Ok(Opened::Tracked(Event { state, held })),
-            Ok(Stand::Elsewhere { until }) => Ok(Opened::Elsewhere(Event { state: Elsewhere { until }, held })),
+            Ok(stand) => Ok(opened(stand, held)),
             Err((lost, state)) => Err((lost, Event { state, held })),
         }
     }
-}
 
-impl<W: Wire> Event<Doubt, W> {
     /// Gives the payment to the tracker, with the message as it came.
     pub(super) async fn track(self, store: &Store, limits: TrackLimits) -> Result<HandedOver<W>, (StoreLost, Self)> {
         let held = self.held;

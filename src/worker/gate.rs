@@ -1,6 +1,8 @@
-//! A lane's gate: three breakers (settlement, outcome events, dead letters) and the plain reasons not to pull. A fourth
-//! breaker watches inquiries: it pauses these, and no pull.
+//! A lane's gate: four breakers (settlement, outcome events, dead letters, checks) and the plain reasons not to pull. A
+//! fifth breaker watches inquiries: it pauses these, and no pull.
 //! The pull loop asks it for credit; an event asks it for a pass before each call that a breaker watches.
+
+mod watch;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -17,42 +19,7 @@ use crate::resilience::{Breaker, BreakerPolicy, Call, Change, Gate, Permit, Shut
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{LaneMetrics, Paused};
 
-/// Which calls a breaker watches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Watch {
-    /// The store's book, or the rail.
-    Settlement,
-    /// PubAcks of outcome events.
-    Outcomes,
-    /// PubAcks of dead letters.
-    DeadLetters,
-    /// Questions to the rail about payments in doubt.
-    Inquiries,
-}
-
-impl Watch {
-    pub(crate) const ALL: [Watch; 4] = [Self::Settlement, Self::Outcomes, Self::DeadLetters, Self::Inquiries];
-    /// Those that a pull waits for.
-    const OF_PULLS: [Watch; 3] = [Self::Settlement, Self::Outcomes, Self::DeadLetters];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Settlement => "settlement",
-            Self::Outcomes => "outcomes",
-            Self::DeadLetters => "dead_letters",
-            Self::Inquiries => "inquiries",
-        }
-    }
-
-    fn paused(self) -> Option<Paused> {
-        match self {
-            Self::Settlement => Some(Paused::Settlement),
-            Self::Outcomes => Some(Paused::Outcomes),
-            Self::DeadLetters => Some(Paused::DeadLetters),
-            Self::Inquiries => None,
-        }
-    }
-}
+pub(crate) use watch::Watch;
 
 /// What the pull loop may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +48,7 @@ pub(crate) struct Counts {
 /// The gate of one lane.
 pub(crate) struct Gates {
     lane: String,
-    breakers: [Mutex<Breaker>; 4],
+    breakers: [Mutex<Breaker>; 5],
     /// What an operator holds the settlement breaker to.
     held: Mutex<Option<Hold>>,
     reasons: Mutex<BTreeMap<Paused, Instant>>,
@@ -115,7 +82,14 @@ impl Gates {
         let breaker = |policy: &BreakerPolicy| Mutex::new(Breaker::new(policy.clone(), limit));
         Arc::new(Self {
             lane: lane.to_owned(),
-            breakers: [breaker(settlement), breaker(publishing), breaker(publishing), breaker(settlement)],
+            breakers: [
+                breaker(settlement),
+                breaker(publishing),
+                breaker(publishing),
+                breaker(settlement),
+                // A check that says nothing is one that is down, as with a stream.
+                breaker(publishing),
+            ],
             held: Mutex::default(),
             reasons: Mutex::default(),
             waiting: AtomicU32::new(0),
@@ -294,12 +268,13 @@ impl Gates {
     }
 
     fn breaker(&self, watch: Watch) -> MutexGuard<'_, Breaker> {
-        let [settlement, outcomes, dead_letters, inquiries] = &self.breakers;
+        let [settlement, outcomes, dead_letters, inquiries, checks] = &self.breakers;
         let breaker = match watch {
             Watch::Settlement => settlement,
             Watch::Outcomes => outcomes,
             Watch::DeadLetters => dead_letters,
             Watch::Inquiries => inquiries,
+            Watch::Checks => checks,
         };
         breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -10,7 +10,7 @@ use super::event::Event;
 use crate::broker::{HeldWhy, Wire};
 use crate::rails::{Rail, Terms};
 use crate::store::Doubt;
-use crate::telemetry::Flow;
+use crate::telemetry::Waits;
 use crate::telemetry::trace::Part;
 
 /// Tells that the payment is held, where it is: once in this process, under one message id in all of them.
@@ -27,7 +27,7 @@ pub(super) async fn tell<W: Wire, R: Rail>(ctx: &Context<W, R>, event: &Event<Do
         Ok(()) => ctx.histories.told_held(event.id()),
         Err(error) => {
             let (payment, detail) = (event.doubt().payment_id().as_str(), error.to_string());
-            Flow::HeldNotTold { lane: ctx.name(), payment, detail: &detail }.emit();
+            Waits::HeldNotTold { lane: ctx.name(), payment, detail: &detail }.emit();
         }
     }
 }

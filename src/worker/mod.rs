@@ -3,9 +3,11 @@
 #[cfg(acquit_cheats)]
 #[path = "../../tests/cheats/worker.rs"]
 mod cheats;
+mod check;
 mod context;
 mod control;
 mod dispose;
+mod ends;
 mod event;
 mod flow;
 mod gate;
@@ -14,6 +16,7 @@ mod inquiry;
 mod keepalive;
 mod lane;
 mod late;
+mod lost;
 mod outside;
 mod poison;
 mod process;
@@ -40,7 +43,7 @@ use tokio_util::task::TaskTracker;
 use crate::broker::{Broker, ConsumerInfo, Nats, StreamInfo, Wire};
 use crate::domain::LaneName;
 use crate::intake::{Contract, Decode};
-use crate::rails::{NoRail, Rail};
+use crate::rails::{Ask, Check, NoRail, Rail};
 use crate::resilience::BreakerPolicy;
 use crate::store::Store;
 use crate::telemetry::metrics::LaneMetrics;
@@ -130,6 +133,7 @@ pub struct Worker<R: Rail = NoRail, W: Wire = Nats> {
     lanes: Vec<Lane>,
     decode: Arc<dyn Decode>,
     rails: Rails<R>,
+    check: Option<Arc<dyn Ask>>,
     guard: Arc<dyn Guard>,
     name: String,
     poison_starts: u32,
@@ -150,6 +154,7 @@ impl<W: Wire> Worker<NoRail, W> {
             lanes,
             decode: Arc::new(Contract),
             rails: Rails::Book,
+            check: None,
             guard: Arc::new(NoGuard),
             name: "acquit".to_owned(),
             poison_starts: 5,
@@ -182,6 +187,7 @@ impl<R: Rail, W: Wire> Worker<R, W> {
             lanes: self.lanes,
             decode: self.decode,
             rails,
+            check: self.check,
             guard: self.guard,
             name: self.name,
             poison_starts: self.poison_starts,
@@ -197,6 +203,14 @@ impl<R: Rail, W: Wire> Worker<R, W> {
     #[must_use]
     pub fn decode(mut self, decode: impl Decode) -> Self {
         self.decode = Arc::new(decode);
+        self
+    }
+
+    /// Asks this check before a payment is settled, in every lane. Without one nothing is asked and nothing is paid for it.
+    /// With one each payment costs one more question to the store, which answers first.
+    #[must_use]
+    pub fn check(mut self, check: impl Check) -> Self {
+        self.check = Some(Arc::new(check));
         self
     }
 
@@ -322,6 +336,7 @@ impl<R: Rail, W: Wire> Worker<R, W> {
             broker: self.broker.clone(),
             store: self.store.clone(),
             rail,
+            check: self.check.clone(),
             decode: Arc::clone(&self.decode),
             guard: Arc::clone(&self.guard),
             gates,

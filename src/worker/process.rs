@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::check::vet;
 use super::context::Context;
 use super::dispose::{Disposition, Unfinished, dispose};
 use super::event::{Elsewhere, Event, Opened, Received};
 use super::gate::{Pass, Watch};
+use super::lost::not_opened;
 use super::{rail, track};
 use crate::broker::{Delay, Delivery, Wire};
 use crate::domain::{DeadReason, EventId, Outcome};
@@ -59,13 +61,16 @@ pub(super) async fn own<W: Wire, R: Rail>(ctx: Arc<Context<W, R>>, delivery: Del
 }
 
 async fn settle<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Judged, W>) -> Finished {
-    let mut event = event;
+    let mut event = match vet(ctx, event).await {
+        Ok(event) => event,
+        Err(end) => return end,
+    };
     loop {
         let Some(pass) = pass(ctx, Watch::Settlement, &event).await else {
             return interrupted(ctx, event, "the gate stayed shut").await;
         };
         let notes = ctx.histories.of(event.id()).notes;
-        let (probe, began) = (pass.is_probe(), Instant::now());
+        let began = Instant::now();
         let span = event.trace().part(if ctx.rail.is_none() { Part::Attempt { rail: "book" } } else { Part::Claim });
         match event.open(&ctx.store, &ctx.lane.name, notes, ctx.route()).await {
             Ok(opened) => {
@@ -74,36 +79,16 @@ async fn settle<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Judged,
                 ctx.metrics.settlement(true, began.elapsed());
                 return opened_as(ctx, opened).await;
             }
-            Err((StoreLost::Foreign, back)) => {
-                span.fail("foreign");
-                store_served(ctx, pass, began);
-                return foreign(ctx, back).await;
-            }
-            Err((StoreLost::Refused(what), back)) => {
-                span.fail("store_refused");
-                // The store serves; it is this event's content that it cannot take. No breaker is moved by that.
-                store_served(ctx, pass, began);
-                ctx.metrics.settlement(true, began.elapsed());
-                let starts = ctx.store.start_of(back.id().clone()).await.unwrap_or(0);
-                ctx.histories.started(back.id(), starts);
-                return interrupted(ctx, back, &format!("the store refuses its content: {what}")).await;
-            }
-            Err((lost, back)) => {
-                span.fail("store_lost");
-                ctx.metrics.settlement(false, began.elapsed());
-                ctx.store_lost(&lost);
-                pass.seen(Call::Down, began.elapsed());
-                match wait_or_leave(ctx, back, Unfinished::StoreLost, probe, "the store did not serve").await {
-                    Ok(again) => event = again,
-                    Err(end) => return end,
-                }
-            }
+            Err((lost, back)) => match not_opened(ctx, back, &lost, pass, began, span).await {
+                Ok(again) => event = again,
+                Err(end) => return end,
+            },
         }
     }
 }
 
 /// The store served. Where there is a rail the breaker watches that: what did not reach it says nothing about it.
-fn store_served<W: Wire, R: Rail>(ctx: &Context<W, R>, pass: Pass, began: Instant) {
+pub(super) fn store_served<W: Wire, R: Rail>(ctx: &Context<W, R>, pass: Pass, began: Instant) {
     if ctx.rail.is_some() {
         drop(pass);
     } else {

@@ -21,7 +21,7 @@ use crate::domain::{Answer, Finding, NotSent, Outcome};
 use crate::rails::{Rail, Terms};
 use crate::resilience::Call;
 use crate::store::{Doubt, Intent, StoreLost};
-use crate::telemetry::Flow;
+use crate::telemetry::Waits;
 use crate::telemetry::metrics::{Finished, LaneMetrics};
 use crate::telemetry::trace::{Part, Span};
 
@@ -116,7 +116,7 @@ async fn conclude<W: Wire, R: Rail>(
             }
             Ok(Settled::Doubt(event)) => return inquire(ctx, event, late).await,
             Ok(Settled::ForPerson(event)) => {
-                Flow::HeldForPerson { lane: ctx.name(), payment: &event.id().to_string() }.emit();
+                Waits::HeldForPerson { lane: ctx.name(), payment: &event.id().to_string() }.emit();
                 if let Some(rail) = &ctx.rail {
                     tell(ctx, &event, &rail.terms()).await;
                 }
@@ -171,7 +171,7 @@ pub(super) fn inquire<W: Wire, R: Rail>(
         if event.doubt().rail() != rail.name() {
             return interrupted(&ctx, event, "its attempt belongs to another rail").await;
         }
-        Flow::Unknown { lane: ctx.name(), payment: event.doubt().payment_id().as_str() }.emit();
+        Waits::Unknown { lane: ctx.name(), payment: event.doubt().payment_id().as_str() }.emit();
         let _counted = Unknown::count(&ctx.metrics);
         // What is asked about waits for no turn at the rail, and must keep no other event from one.
         let aside = ctx.slots.aside();
@@ -266,7 +266,7 @@ fn contradicted<W: Wire, R: Rail>(ctx: &Context<W, R>, settled: bool, stands: &O
         && let Outcome::Rejected(rejected) = event.proof().outcome()
         && settled
     {
-        Flow::Contradicted { lane: ctx.name(), payment: rejected.payment_id.as_str() }.emit();
+        Waits::Contradicted { lane: ctx.name(), payment: rejected.payment_id.as_str() }.emit();
     }
 }
 

@@ -105,6 +105,8 @@ pub struct Breakers {
     pub dead_letters: &'static str,
     /// Inquiries: open, it pauses them, and no pulls.
     pub inquiries: &'static str,
+    /// The check before settlement.
+    pub checks: &'static str,
 }
 
 trait Look: Send + Sync {
@@ -155,6 +157,7 @@ impl<W: Wire, R: Rail> Look for Context<W, R> {
                 outcomes: self.gates.shown(Watch::Outcomes),
                 dead_letters: self.gates.shown(Watch::DeadLetters),
                 inquiries: self.gates.shown(Watch::Inquiries),
+                checks: self.gates.shown(Watch::Checks),
             },
             breaker_forced: self.gates.held(),
             breaker_opened: count(&self.gates.counts.opened),

@@ -20,8 +20,8 @@ use crate::intake::{Instants, Judged, Raw};
 use crate::rails::Rail;
 use crate::resilience::Call;
 use crate::store::{Concluded, Doubt, Due, Intent, Recorded, SWEEP_EVERY, Stand};
-use crate::telemetry::Flow;
 use crate::telemetry::metrics::Paused;
+use crate::telemetry::{Flow, Waits};
 
 /// Payments swept at once. They take no slot of the lane's: its events must not wait for a rail that is late.
 const PAGE: u16 = 32;
@@ -86,7 +86,7 @@ async fn one<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, rail: &Arc<R>, due: Due
     let trace = due.message().header("traceparent").map(str::to_owned);
     let judged = judge(ctx, &due);
     if judged.is_none() {
-        Flow::TrackedUnreadable { lane: ctx.name(), event: &due.origin().event.to_string() }.emit();
+        Waits::TrackedUnreadable { lane: ctx.name(), event: &due.origin().event.to_string() }.emit();
     }
     let mut stand = match ctx.store.sweep(due, judged, ctx.route()).await {
         Ok(stand) => stand,
@@ -169,7 +169,7 @@ async fn conclude<W: Wire, R: Rail>(ctx: &Context<W, R>, doubt: Doubt, answer: A
         match ctx.store.conclude(doubt, answer.clone()).await {
             Ok(Concluded::Final(recorded)) => return Some(Stand::Final(recorded)),
             Ok(Concluded::Held(doubt)) => {
-                Flow::HeldForPerson { lane: ctx.name(), payment: doubt.payment_id().as_str() }.emit();
+                Waits::HeldForPerson { lane: ctx.name(), payment: doubt.payment_id().as_str() }.emit();
                 return None;
             }
             Ok(Concluded::Released | Concluded::Doubt(_) | Concluded::Elsewhere { .. }) => return None,

@@ -44,6 +44,23 @@ mod types {
         drop(store.open(origin, judged, Route::Book).await);
     }
 
+    //~ cheat: look at what stands in another crate E0624 `peek`
+    async fn peek(store: &Store, origin: Origin, judged: Judged) {
+        drop(store.peek(origin, judged, Route::Book).await);
+    }
+
+    //~ cheat: refuse a judged event in another crate E0624 `refuse`
+    fn refuse(judged: Judged, reason: acquit::domain::Reason) -> Judged {
+        judged.refuse(reason)
+    }
+
+    //~ cheat: have a check of one's own answer with a judgement E0271 Judged`
+    impl acquit::Check for Own {
+        async fn check(&self, _payment: &acquit::domain::Payment) -> Judged {
+            std::future::pending().await
+        }
+    }
+
     //~ cheat: conclude an attempt in another crate E0624 `conclude`
     async fn conclude(store: &Store, doubt: Doubt, answer: Answer) {
         drop(store.conclude(doubt, answer).await);
@@ -124,6 +141,6 @@ mod fields {
 
     //~ cheat: judge a payment valid in another crate E0451 Valid`
     fn valid(payment: Box<Payment>, fingerprint: Fingerprint) -> Judged {
-        Judged::Valid(Valid { payment, fingerprint })
+        Judged::Valid(Valid { payment, fingerprint, allowance: None })
     }
 }

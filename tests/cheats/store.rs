@@ -118,7 +118,7 @@ mod fields {
 
     //~ cheat: judge a payment valid in the store E0451 Valid`
     fn valid(payment: Box<Payment>, fingerprint: Fingerprint) -> Judged {
-        Judged::Valid(Valid { payment, fingerprint })
+        Judged::Valid(Valid { payment, fingerprint, allowance: None })
     }
 
     //~ cheat: refuse an event in the store E0451 Refused`

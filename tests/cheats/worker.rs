@@ -381,6 +381,6 @@ mod fields {
 
     //~ cheat: judge a payment valid past the rules E0451 Valid`
     fn judged(payment: Box<Payment>, fingerprint: Fingerprint) -> Judged {
-        Judged::Valid(Valid { payment, fingerprint })
+        Judged::Valid(Valid { payment, fingerprint, allowance: None })
     }
 }

@@ -8,6 +8,7 @@
 
 mod brokers;
 mod chaos;
+mod checks;
 mod cluster;
 mod conformance;
 mod content;
@@ -20,6 +21,7 @@ mod held;
 mod http_rail;
 mod kills;
 mod lanes;
+mod limits;
 mod load;
 mod operations;
 mod outages;

@@ -105,6 +105,23 @@ fn the_fullest_and_the_least_payment_of_every_scheme_pass() {
 }
 
 #[test]
+fn a_limit_counts_on_the_events_day_in_the_schemes_zone_and_in_its_currency_only() {
+    let eur = Currency::parse("EUR").expect("valid");
+    let rules = rules().with_debtor_daily_limits(vec![Money::new(500, eur).expect("positive")]);
+    for (scheme, day) in [("book", "2026-11-23"), ("sct", "2026-11-24")] {
+        let Judged::Valid(valid) = judge_by(&rules, scheme, &least(scheme)) else { panic!("refused") };
+        let allowance = valid.allowance().expect("limited");
+        assert_eq!((allowance.day.to_string().as_str(), allowance.most), (day, 500));
+    }
+    let mut other = least("book");
+    set(&mut other, "/amount/currency", json!("USD"));
+    for judged in [judge_by(&rules, "book", &other), judge("book", &least("book"))] {
+        let Judged::Valid(valid) = judged else { panic!("refused") };
+        assert_eq!(valid.allowance(), None);
+    }
+}
+
+#[test]
 fn what_passed_is_in_the_payment() {
     let Judged::Valid(valid) = judge("sct", &full("sct")) else { panic!("refused") };
     let payment = valid.payment();

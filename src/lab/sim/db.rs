@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::domain::{EventId, LaneName, PaymentId};
 use crate::store::{
-    AccountKey, AccountRow, AttemptRow, Changes, Due, DueList, DueWanted, Ended, EventKind, EventRow, Origin,
+    AccountKey, AccountRow, AttemptRow, Changes, DayKey, Due, DueList, DueWanted, Ended, EventKind, EventRow, Origin,
     PaymentRow, Rows, StartRow, State, TrackerChange, TrackerRow, TrackerTotals, TransferRow, Wanted,
 };
 
@@ -22,6 +22,8 @@ pub(super) struct Db {
     starts: BTreeMap<EventId, StartRow>,
     /// By payment row.
     tracker: BTreeMap<i64, TrackerRow>,
+    /// What debtors with a limit have spent.
+    days: BTreeMap<DayKey, i64>,
     next_payment: i64,
     next_account: i64,
 }
@@ -47,6 +49,7 @@ impl Db {
             accounts: std::collections::HashMap::new(),
             starts: std::collections::HashMap::new(),
             trackers: std::collections::HashMap::new(),
+            days: std::collections::HashMap::new(),
         };
         let named = wanted.payments.iter().filter_map(|id| self.payments.get(id));
         let owned = self.payments.values().filter(|row| wanted.owners.contains(&row.event));
@@ -63,6 +66,10 @@ impl Db {
         }
         for lane in &wanted.trackers {
             rows.trackers.insert(lane.clone(), self.totals(lane));
+        }
+        let reserved: Vec<DayKey> = rows.payments.values().filter_map(|row| row.reserved.clone()).collect();
+        for key in wanted.days.iter().chain(&reserved) {
+            rows.days.extend(self.days.get(key).map(|sum| (key.clone(), *sum)));
         }
         rows
     }
@@ -125,6 +132,7 @@ impl Db {
                 TrackerChange::Gone { payment } => drop(self.tracker.remove(&payment)),
             }
         }
+        self.days.extend(changes.new_days.into_iter().chain(changes.changed_days));
         self.transfers.extend(changes.transfers.into_iter().map(|row| (row.payment, row)));
         self.events.extend(changes.events.into_iter().map(|row| (row.event.clone(), row)));
         for (event, start) in changes.starts {
@@ -149,6 +157,9 @@ impl Db {
         }
         if changes.events.iter().any(|new| self.events.contains_key(&new.event)) {
             return Err("a second end of an event");
+        }
+        if changes.new_days.iter().any(|(key, _)| self.days.contains_key(key)) {
+            return Err("a second row of a day");
         }
         if changes.new_accounts.iter().any(|(key, _)| self.accounts.contains_key(key)) {
             return Err("a second row of an account");

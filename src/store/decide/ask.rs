@@ -55,15 +55,46 @@ pub(in crate::store) struct Ticket {
 
 /// What is asked of the store.
 pub(in crate::store) enum Ask<'a> {
-    Open { origin: &'a Origin, judged: &'a Judged, route: &'a Route },
-    Conclude { with: InHand<'a>, answer: &'a Answer },
-    Resume { with: InHand<'a>, finding: &'a Finding, longest: Duration },
-    Condemn { origin: &'a Origin, why: &'a DeadReason, payment: Option<&'a PaymentId> },
-    Start { event: &'a EventId },
-    Resolve { resolution: &'a Resolution },
-    Track { with: InHand<'a>, message: &'a Message, limits: &'a TrackLimits },
-    Sweep { due: &'a Due, judged: Option<&'a Judged>, route: &'a Route },
-    Told { event: &'a EventId },
+    /// `begin`: where nothing stands, the payment is claimed or posted.
+    Open {
+        origin: &'a Origin,
+        judged: &'a Judged,
+        route: &'a Route,
+        begin: bool,
+    },
+    Conclude {
+        with: InHand<'a>,
+        answer: &'a Answer,
+    },
+    Resume {
+        with: InHand<'a>,
+        finding: &'a Finding,
+        longest: Duration,
+    },
+    Condemn {
+        origin: &'a Origin,
+        why: &'a DeadReason,
+        payment: Option<&'a PaymentId>,
+    },
+    Start {
+        event: &'a EventId,
+    },
+    Resolve {
+        resolution: &'a Resolution,
+    },
+    Track {
+        with: InHand<'a>,
+        message: &'a Message,
+        limits: &'a TrackLimits,
+    },
+    Sweep {
+        due: &'a Due,
+        judged: Option<&'a Judged>,
+        route: &'a Route,
+    },
+    Told {
+        event: &'a EventId,
+    },
 }
 
 /// What the holder of an attempt knows.
@@ -82,6 +113,8 @@ pub(in crate::store) enum Verdict {
         outcome: Box<Outcome>,
         duplicate: bool,
     },
+    /// Nothing stands, and nothing was to be begun.
+    Nothing,
     Go(Ticket),
     Doubt(Ticket),
     Held(Ticket),

@@ -46,8 +46,13 @@ impl Group<'_> {
         Ok(end)
     }
 
-    /// Makes the payment final; nobody has asked for what stands now.
+    /// Makes the payment final; nobody has asked for what stands now. What it reserved of its debtor's limit is spent
+    /// where money moved, and given back where none did.
     pub(super) fn end(&mut self, state: State, slot: &mut Slot) {
+        let reserved = slot.row.reserved.take();
+        if state != State::Settled {
+            self.days.release(reserved, slot.row.amount.minor());
+        }
         slot.row.state = state;
         slot.row.finished_at = Some(self.now);
         slot.row.claim = None;

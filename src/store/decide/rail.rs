@@ -10,7 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::rows::{AttemptRow, Claim, Ended, PaymentRow, State};
 use super::super::{Origin, Route};
-use super::{Asked, Group, InHand, Slot, Ticket, Verdict, expired};
+use super::refusal::expired;
+use super::{Asked, Group, InHand, Slot, Ticket, Verdict};
 use crate::domain::{Answer, Code, Finding, RailRef, Reason};
 
 /// Inquiries that must not find an attempt before it is sent again.
@@ -37,6 +38,7 @@ impl Group<'_> {
         origin: &Origin,
         asked: Asked<'_>,
         route: &Route,
+        begin: bool,
         slot: &mut Slot,
     ) -> Verdict {
         match slot.row.state {
@@ -65,10 +67,12 @@ impl Group<'_> {
             return match (asked, route) {
                 (Asked::Refused(_), _) => self.refuse_standing(origin, asked, slot),
                 (Asked::Valid(payment), _) if self.expired(payment) => self.refuse_standing(origin, asked, slot),
+                (Asked::Valid(_), _) if !begin => Verdict::Nothing,
                 (Asked::Valid(payment), Route::Book) => self.post(origin, payment, slot),
                 (Asked::Valid(_), Route::Rail { name, leg }) => self.go(origin, name, *leg, slot),
             };
         }
+        // The same attempt goes on under the same key: what began before needs no new beginning.
         if let (Asked::Valid(payment), Route::Rail { name, .. }) = (asked, route)
             && all_resendable(&slot.row)
             && slot.row.reasons.is_empty()
@@ -87,6 +91,7 @@ impl Group<'_> {
         if slot.row.event == origin.event {
             slot.row.state = State::Freed;
             slot.row.claim = None;
+            self.days.release(slot.row.reserved.take(), slot.row.amount.minor());
             slot.touch();
         }
         let (reasons, references) = match asked {

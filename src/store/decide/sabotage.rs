@@ -9,7 +9,7 @@ impl Group<'_> {
     /// As if nothing stood, and past the index that would refuse a second row.
     pub(super) fn pay_again(&mut self, origin: &Origin, judged: &Judged, route: &Route, standing: Slot) -> Verdict {
         let id = judged.payment_id();
-        let verdict = self.open_fresh(origin, judged, route, None);
+        let verdict = self.open_fresh(origin, judged, route, true, None);
         if let Some(mut again) = self.payments.remove(id)
             && let Ok(other) = PaymentId::parse(&format!("{id}-{}", again.row.row))
         {

@@ -114,7 +114,9 @@ impl Group<'_> {
             State::Open | State::Held => match judged {
                 // Read otherwise than when it was claimed, it asks for another payment: nothing is done about that one.
                 Some(judged) if slot.row.fingerprint == judged.fingerprint() => {
-                    self.open_standing(origin, Asked::of(judged), route, slot)
+                    // A sweep begins what may be begun, and asks no check of its worker's: a tracked payment was
+                    // cleared before its first attempt.
+                    self.open_standing(origin, Asked::of(judged), route, true, slot)
                 }
                 Some(_) | None => Verdict::Untracked,
             },

@@ -5,10 +5,11 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 
 use super::super::rows::{
-    AccountKey, AccountRow, AttemptRow, Claim, Ended, EventKind, EventRow, PaymentRow, Rows, StartRow, State, Wanted,
+    AccountKey, AccountRow, AttemptRow, Claim, DayKey, Ended, EventKind, EventRow, PaymentRow, Rows, StartRow, State,
+    Wanted,
 };
 use super::connect::{Fault, Session};
-use super::{Block, Memory, sql};
+use super::{Block, Memory, spending, sql};
 use crate::domain::{
     Currency, EventId, Fingerprint, LaneName, Money, OrderKey, PaymentId, RailRef, Reason, References, SchemeName,
     StreamName,
@@ -61,8 +62,11 @@ pub(super) async fn load(session: &Session, memory: &mut Memory, wanted: &Wanted
         accounts: Default::default(),
         starts: Default::default(),
         trackers: Default::default(),
+        days: Default::default(),
     };
     tries(session, &mut rows).await?;
+    // Behind the accounts and ahead of the trackers, in every process.
+    spending::load(session, &wanted.days, &mut rows).await?;
     super::tracker::totals(session, &wanted.trackers, &mut rows).await?;
     for row in &starts {
         let start = StartRow { count: unsigned32(row.try_get(2)?)?, first_at: row.try_get(3)? };
@@ -191,6 +195,7 @@ pub(in crate::store) fn payment_of(row: &Row) -> Result<PaymentRow, Fault> {
         fence: row.try_get(25)?,
         deliveries: unsigned32(row.try_get(26)?)?,
         tracked: None,
+        reserved: reserved(row)?,
         tries: Vec::new(),
     })
 }
@@ -254,6 +259,12 @@ fn references(row: &Row, first: usize) -> Result<References, Fault> {
         instruction_id: row.try_get(first.saturating_add(1))?,
         uetr: row.try_get(first.saturating_add(2))?,
     })
+}
+
+fn reserved(row: &Row) -> Result<Option<DayKey>, Fault> {
+    let Some(named) = row.try_get::<_, Option<&str>>(27)? else { return Ok(None) };
+    let currency = Currency::parse(row.try_get(12)?).ok_or(Fault::Row("currency"))?;
+    DayKey::of_text(named, currency).map(Some).ok_or(Fault::Row("reserved"))
 }
 
 fn reasons(json: Option<&str>) -> Result<Vec<Reason>, Fault> {

@@ -5,14 +5,14 @@
 
 mod payments;
 
-use futures_util::future::{try_join, try_join3, try_join4, try_join5};
+use futures_util::future::{try_join, try_join3, try_join5};
 use jiff::Timestamp;
 
 use super::super::rows::{AttemptRow, Changes};
 use super::connect::{Fault, Session};
 use super::load::{signed, stream};
 use super::tracker::Tracker;
-use super::{Memory, sql};
+use super::{Memory, spending, sql};
 use crate::domain::{EventId, Reason};
 use payments::Payments;
 
@@ -39,7 +39,8 @@ pub(super) async fn save(session: &Session, memory: &mut Memory, changes: &Chang
             Box::pin(accounts.write(session)),
             Box::pin(events.write(session)),
         ),
-        try_join4(
+        try_join5(
+            Box::pin(spending::write(session, changes)),
             Box::pin(write_notes(session, changes)),
             Box::pin(starts.write(session)),
             Box::pin(tracker.write(session)),
@@ -288,7 +289,7 @@ async fn key(session: &Session, memory: &mut Memory, event: &EventId) -> Result<
 }
 
 /// One column of every row.
-fn all<'a, R, T>(rows: &'a [R], column: impl Fn(&'a R) -> T) -> Vec<T> {
+pub(super) fn all<'a, R, T>(rows: &'a [R], column: impl Fn(&'a R) -> T) -> Vec<T> {
     rows.iter().map(column).collect()
 }
 
@@ -296,7 +297,7 @@ fn signed32<R>(rows: &[R], column: impl Fn(&R) -> u32) -> Result<Vec<i32>, Fault
     rows.iter().map(|row| i32::try_from(column(row)).map_err(|_| Fault::Row("a count"))).collect()
 }
 
-fn complete(written: u64, wanted: usize, table: &'static str) -> Result<(), Fault> {
+pub(super) fn complete(written: u64, wanted: usize, table: &'static str) -> Result<(), Fault> {
     if u64::try_from(wanted) == Ok(written) { Ok(()) } else { Err(Fault::Row(table)) }
 }
 

@@ -50,7 +50,8 @@ CREATE TABLE payments (
     claim_owner text,               -- process and event that work on it
     claim_until timestamptz,        -- by the database's clock
     fence bigint NOT NULL,          -- grows at each takeover
-    deliveries integer NOT NULL     -- how often an event asked for it
+    deliveries integer NOT NULL,    -- how often an event asked for it
+    reserved text                   -- 'YYYY-MM-DD <account key>': of whose limit on which day, while not final
 );
 CREATE INDEX payments_by_event ON payments (stream, sequence);
 CREATE INDEX payments_unfinished ON payments (id) WHERE state IN ('open', 'held');
@@ -104,6 +105,16 @@ CREATE TABLE events (
     PRIMARY KEY (stream, sequence)
 );
 CREATE INDEX events_by_payment ON events (payment_id);
+
+CREATE TABLE spending (
+    -- What a debtor's account has spent of its limit on a day, reserved sums included. Only where there is a limit;
+    -- days of two months ago are removed as new ones come.
+    day date NOT NULL,              -- in the scheme's zone
+    account text COLLATE "C" NOT NULL,  -- as accounts.key
+    currency text COLLATE "C" NOT NULL,
+    minor bigint NOT NULL CHECK (minor >= 0),
+    PRIMARY KEY (day, account, currency)
+) WITH (fillfactor = 70);           -- sums change in place
 
 CREATE TABLE attempts (
     -- One row per attempt over a rail, written before a byte leaves. Without an answer it may have reached the rail.

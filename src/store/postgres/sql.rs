@@ -1,7 +1,7 @@
 //! Every statement of the writer, prepared when it connects. Sets go in as arrays: one statement a table and group.
 
 /// All of them.
-pub(super) const ALL: [&str; 36] = [
+pub(super) const ALL: [&str; 40] = [
     STREAM,
     PAYMENT_BLOCK,
     ACCOUNT_BLOCK,
@@ -38,6 +38,10 @@ pub(super) const ALL: [&str; 36] = [
     NEW_TRACKED,
     DUE_TRACKED,
     GONE_TRACKED,
+    DAYS,
+    NEW_DAYS,
+    CHANGED_DAYS,
+    OLD_DAYS,
 ];
 
 /// The stream's number, made where it has none.
@@ -57,7 +61,7 @@ macro_rules! payment_columns {
         "p.id, p.payment_id, p.fingerprint, p.state, s.name, s.created_ms, p.sequence, p.scheme, p.order_key, p.lane, \
          p.rail, p.rail_ref, p.currency, p.minor, p.end_to_end_id, p.instruction_id, p.uetr, p.requested_at, \
          p.finished_at, p.late, p.attempts, p.last_attempt, p.reasons, p.claim_owner, p.claim_until, p.fence, \
-         p.deliveries"
+         p.deliveries, p.reserved"
     };
 }
 
@@ -107,11 +111,11 @@ pub(super) const NOW: &str = "SELECT clock_timestamp()";
 
 pub(super) const NEW_PAYMENTS: &str = "INSERT INTO payments (id, payment_id, fingerprint, fp_version, state, stream, sequence, \
      scheme, order_key, lane, rail, rail_ref, currency, minor, end_to_end_id, instruction_id, uetr, requested_at, \
-     finished_at, late, attempts, last_attempt, reasons, claim_owner, claim_until, fence, deliveries) \
+     finished_at, late, attempts, last_attempt, reasons, claim_owner, claim_until, fence, deliveries, reserved) \
      SELECT * FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::integer[], $5::text[], $6::bigint[], $7::bigint[], \
      $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::text[], \
      $16::text[], $17::text[], $18::timestamptz[], $19::timestamptz[], $20::boolean[], $21::integer[], \
-     $22::integer[], $23::text[], $24::text[], $25::timestamptz[], $26::bigint[], $27::integer[])";
+     $22::integer[], $23::text[], $24::text[], $25::timestamptz[], $26::bigint[], $27::integer[], $28::text[])";
 
 /// As [`NEW_PAYMENTS`], for a group whose new payments are all settled in the book: half of the columns are the same in
 /// every row then, and taking an array apart is what costs.
@@ -131,14 +135,14 @@ pub(super) const CHANGED_PAYMENTS: &str = "UPDATE payments p SET payment_id = w.
      minor = w.minor, end_to_end_id = w.end_to_end_id, instruction_id = w.instruction_id, uetr = w.uetr, \
      requested_at = w.requested_at, finished_at = w.finished_at, late = w.late, attempts = w.attempts, \
      last_attempt = w.last_attempt, reasons = w.reasons, claim_owner = w.claim_owner, claim_until = w.claim_until, \
-     fence = w.fence, deliveries = w.deliveries \
+     fence = w.fence, deliveries = w.deliveries, reserved = w.reserved \
      FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::integer[], $5::text[], $6::bigint[], $7::bigint[], \
      $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::text[], \
      $16::text[], $17::text[], $18::timestamptz[], $19::timestamptz[], $20::boolean[], $21::integer[], \
-     $22::integer[], $23::text[], $24::text[], $25::timestamptz[], $26::bigint[], $27::integer[]) \
+     $22::integer[], $23::text[], $24::text[], $25::timestamptz[], $26::bigint[], $27::integer[], $28::text[]) \
      AS w (id, payment_id, fingerprint, fp_version, state, stream, sequence, scheme, order_key, lane, rail, rail_ref, \
      currency, minor, end_to_end_id, instruction_id, uetr, requested_at, finished_at, late, attempts, last_attempt, \
-     reasons, claim_owner, claim_until, fence, deliveries) WHERE p.id = w.id";
+     reasons, claim_owner, claim_until, fence, deliveries, reserved) WHERE p.id = w.id";
 
 pub(super) const ATTEMPTS: &str = "INSERT INTO attempts (payment, number, leg, rail, started_at, answer, answered_at, \
      not_found) SELECT * FROM unnest($1::bigint[], $2::integer[], $3::smallint[], $4::text[], $5::timestamptz[], \
@@ -254,3 +258,21 @@ pub(super) const DUE_TRACKED: &str = "UPDATE tracker t SET due = w.due, sweeps =
      FROM unnest($1::bigint[], $2::timestamptz[], $3::integer[]) AS w (payment, due, sweeps) WHERE t.payment = w.payment";
 
 pub(super) const GONE_TRACKED: &str = "DELETE FROM tracker WHERE payment = ANY ($1)";
+
+/// Days of debtors with a limit, locked in the order of their key; after the accounts, and only where there are any.
+pub(super) const DAYS: &str = "SELECT s.day, s.account, s.currency, s.minor FROM spending s \
+     WHERE (s.day, s.account, s.currency) IN (SELECT * FROM unnest($1::date[], $2::text[], $3::text[])) \
+     ORDER BY s.day, s.account, s.currency FOR UPDATE";
+
+/// In the order of their key. One that another process has made meanwhile is a unique key that refuses the group.
+pub(super) const NEW_DAYS: &str = "INSERT INTO spending (day, account, currency, minor) \
+     SELECT * FROM unnest($1::date[], $2::text[], $3::text[], $4::bigint[])";
+
+pub(super) const CHANGED_DAYS: &str = "UPDATE spending s SET minor = w.minor \
+     FROM unnest($1::date[], $2::text[], $3::text[], $4::bigint[]) AS w (day, account, currency, minor) \
+     WHERE s.day = w.day AND s.account = w.account AND s.currency = w.currency";
+
+/// What another process has locked is left to it.
+pub(super) const OLD_DAYS: &str = "DELETE FROM spending s USING (SELECT day, account, currency FROM spending \
+     WHERE day < $1 ORDER BY day, account, currency LIMIT $2 FOR UPDATE SKIP LOCKED) AS old \
+     WHERE s.day = old.day AND s.account = old.account AND s.currency = old.currency";

@@ -71,8 +71,8 @@ pub(super) async fn due(session: &Session, wanted: &DueWanted) -> Result<DueList
     }
     let own = format!("{}/", wanted.owner);
     for row in &session.query(sql::DUE, &[&lane, &own, &i64::from(wanted.most), &wanted.at]).await? {
-        let headers = serde_json::from_str(row.try_get(27)?).map_err(|_| Fault::Row("tracker.headers"))?;
-        let body = Bytes::copy_from_slice(row.try_get::<_, &[u8]>(28)?);
+        let headers = serde_json::from_str(row.try_get("headers")?).map_err(|_| Fault::Row("tracker.headers"))?;
+        let body = Bytes::copy_from_slice(row.try_get::<_, &[u8]>("body")?);
         let origin = Origin::of_tracked(payment_of(row)?, wanted.lane.clone());
         list.due.push(Due::new(origin, Message { headers, body }));
     }

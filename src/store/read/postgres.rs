@@ -291,8 +291,8 @@ async fn record(client: &Client, event: &EventId) -> Result<Option<EventRecord>,
 /// A row of `payments!`: the payment with its place in the tracker.
 fn placed(row: &tokio_postgres::Row) -> Result<PaymentRow, Fault> {
     let mut payment = payment_of(row)?;
-    if row.try_get::<_, Option<Timestamp>>(27)?.is_some() {
-        payment.tracked = Some(tracking(row, 27)?);
+    if row.try_get::<_, Option<Timestamp>>(28)?.is_some() {
+        payment.tracked = Some(tracking(row, 28)?);
     }
     Ok(payment)
 }

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::super::rows::{
-    AccountKey, AccountRow, AttemptRow, Claim, Ended, EventKind, EventRow, PaymentRow, Rows, StartRow, State, Wanted,
+    AccountKey, AccountRow, AttemptRow, Claim, DayKey, Ended, EventKind, EventRow, PaymentRow, Rows, StartRow, State,
+    Wanted,
 };
 use super::{Facts, HighWater, Memory, Stream};
 use crate::domain::{
@@ -35,7 +36,7 @@ macro_rules! payment_select {
         "SELECT p.id, p.payment_id, p.fingerprint, p.state, s.name, \
      s.created_ms, p.sequence, p.scheme, p.order_key, p.lane, p.rail, p.rail_ref, p.currency, p.minor, \
      p.end_to_end_id, p.instruction_id, p.uetr, p.requested_at, p.finished_at, p.late, p.attempts, p.last_attempt, \
-     p.reasons, p.claim_owner, p.claim_until, p.fence, p.deliveries FROM payments p JOIN streams s ON s.id = p.stream"
+     p.reasons, p.claim_owner, p.claim_until, p.fence, p.deliveries, p.reserved FROM payments p JOIN streams s ON s.id = p.stream"
     };
 }
 
@@ -65,6 +66,7 @@ pub(super) fn load(
         accounts: Default::default(),
         starts: Default::default(),
         trackers: Default::default(),
+        days: Default::default(),
     };
     for lane in &wanted.trackers {
         rows.trackers.insert(lane.clone(), super::tracker::totals(connection, lane)?);
@@ -92,7 +94,21 @@ pub(super) fn load(
             rows.accounts.insert(key.clone(), row);
         }
     }
+    days(connection, &wanted.days, &mut rows)?;
     Ok(rows)
+}
+
+/// The days wanted, and those that the payments have reserved on: without limits there are none.
+fn days(connection: &Connection, wanted: &[DayKey], rows: &mut Rows) -> Result<(), Fault> {
+    let reserved: Vec<DayKey> = rows.payments.values().filter_map(|row| row.reserved.clone()).collect();
+    for key in wanted.iter().chain(&reserved) {
+        let found = connection
+            .prepare_cached("SELECT minor FROM spending WHERE day = ?1 AND account = ?2 AND currency = ?3")?
+            .query_row((key.day.to_string(), &*key.account.key, key.account.currency), |row| row.get(0))
+            .optional()?;
+        rows.days.extend(found.map(|minor| (key.clone(), minor)));
+    }
+    Ok(())
 }
 
 /// The payments whose own events these are.
@@ -282,6 +298,7 @@ pub(in crate::store) fn payment_of(row: &Row<'_>) -> Result<PaymentRow, Fault> {
         fence: row.get(25)?,
         deliveries: row.get(26)?,
         tracked: None,
+        reserved: reserved(row)?,
         tries: Vec::new(),
     })
 }
@@ -344,6 +361,12 @@ fn references(row: &Row<'_>, first: usize) -> Result<References, Fault> {
         instruction_id: row.get(first.saturating_add(1))?,
         uetr: row.get(first.saturating_add(2))?,
     })
+}
+
+fn reserved(row: &Row<'_>) -> Result<Option<DayKey>, Fault> {
+    let Some(named) = row.get::<_, Option<String>>(27)? else { return Ok(None) };
+    let currency = Currency::parse(text(row, 12)?).ok_or(Fault::Row("currency"))?;
+    DayKey::of_text(&named, currency).map(Some).ok_or(Fault::Row("reserved"))
 }
 
 fn reasons(json: Option<String>) -> Result<Vec<Reason>, Fault> {

@@ -60,7 +60,19 @@ pub enum OpenError {
     },
 }
 
-pub(super) fn open(settings: &SqliteSettings) -> Result<(File, Connection, StoreId), OpenError> {
+/// The lock on a store. It ends with the process, however that ends.
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    /// By name, not by closing the file: a child that this process has forked and that has not yet begun its own
+    /// program still has a copy of it, which would keep the store locked for a moment.
+    fn drop(&mut self) {
+        // Where it fails, closing the file ends it.
+        drop(self.0.unlock());
+    }
+}
+
+pub(super) fn open(settings: &SqliteSettings) -> Result<(Lock, Connection, StoreId), OpenError> {
     let path = &settings.path;
     if !settings.create && !path.exists() {
         return Err(OpenError::Missing { path: path.clone() });
@@ -79,8 +91,8 @@ pub(super) fn open(settings: &SqliteSettings) -> Result<(File, Connection, Store
     Ok((lock, connection, store_id))
 }
 
-/// One process writes. The lock goes with the process, however it ends; the file stays.
-fn lock(path: &Path) -> Result<File, OpenError> {
+/// One process writes. The file stays.
+fn lock(path: &Path) -> Result<Lock, OpenError> {
     let io = |error: std::io::Error| OpenError::Io { path: path.to_owned(), problem: error.to_string() };
     let file = beside(path, ".lock");
     let mut lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(file).map_err(io)?;
@@ -97,7 +109,7 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     lock.set_len(0).map_err(io)?;
     lock.seek(SeekFrom::Start(0)).map_err(io)?;
     writeln!(lock, "{}", std::process::id()).map_err(io)?;
-    Ok(lock)
+    Ok(Lock(lock))
 }
 
 /// A connection with the settings that durability rests on. `create` only at the start: a file that vanishes later is

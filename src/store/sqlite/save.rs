@@ -5,7 +5,7 @@ use rusqlite::{Connection, Statement, params};
 
 use super::super::Note;
 use super::super::rows::{
-    AccountKey, AccountRow, AttemptRow, Changes, Ended, EventRow, PaymentRow, StartRow, TransferRow,
+    AccountKey, AccountRow, AttemptRow, Changes, DayKey, Ended, EventRow, PaymentRow, StartRow, TransferRow,
 };
 use super::load::{Fault, signed, stream};
 use super::{Memory, Stream};
@@ -32,6 +32,7 @@ pub(super) fn save(connection: &Connection, memory: &mut Memory, changes: &Chang
     update_accounts(connection, &changes.changed_accounts)?;
     insert_transfers(connection, &changes.transfers)?;
     super::tracker::save(connection, &changes.tracker)?;
+    put_days(connection, changes)?;
     for row in &changes.events {
         let stream = stream_id(connection, memory, &row.event)?;
         insert_event(connection, row, stream)?;
@@ -78,14 +79,14 @@ fn raise_high_water(connection: &Connection, memory: &mut Memory, event: &EventI
 
 const INSERT_PAYMENT: &str = "INSERT INTO payments (id, payment_id, fingerprint, fp_version, state, stream, sequence, scheme, order_key, \
          lane, rail, rail_ref, currency, minor, end_to_end_id, instruction_id, uetr, requested_at, finished_at, late, \
-         attempts, last_attempt, reasons, claim_owner, claim_until, fence, deliveries) VALUES (?1, ?2, ?3, ?4, ?5, \
-         ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27)";
+         attempts, last_attempt, reasons, claim_owner, claim_until, fence, deliveries, reserved) VALUES (?1, ?2, ?3, ?4, ?5, \
+         ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)";
 
 const UPDATE_PAYMENT: &str = "UPDATE payments SET payment_id = ?2, fingerprint = ?3, fp_version = ?4, state = ?5, stream = ?6, \
          sequence = ?7, scheme = ?8, order_key = ?9, lane = ?10, rail = ?11, rail_ref = ?12, currency = ?13, \
          minor = ?14, end_to_end_id = ?15, instruction_id = ?16, uetr = ?17, requested_at = ?18, finished_at = ?19, \
          late = ?20, attempts = ?21, last_attempt = ?22, reasons = ?23, claim_owner = ?24, claim_until = ?25, \
-         fence = ?26, deliveries = ?27 WHERE id = ?1";
+         fence = ?26, deliveries = ?27, reserved = ?28 WHERE id = ?1";
 
 fn write_payments(connection: &Connection, memory: &mut Memory, sql: &str, rows: &[PaymentRow]) -> Result<(), Fault> {
     if rows.is_empty() {
@@ -128,6 +129,7 @@ fn write_payment(statement: &mut Statement<'_>, row: &PaymentRow, stream: i64) -
         row.claim.as_ref().map(|claim| claim.until.as_millisecond()),
         row.fence,
         row.deliveries,
+        row.reserved.as_ref().map(DayKey::to_text),
     ])?;
     if changed == 1 { Ok(()) } else { Err(Fault::Row("payments")) }
 }
@@ -200,6 +202,31 @@ fn insert_transfers(connection: &Connection, rows: &[TransferRow]) -> Result<(),
             row.amount.minor(),
             row.posted_at.as_millisecond(),
         ))?;
+    }
+    Ok(())
+}
+
+/// Sums of days, and old ones forgotten: more than come, so that there are never more than are kept.
+fn put_days(connection: &Connection, changes: &Changes) -> Result<(), Fault> {
+    for (sql, rows) in [
+        ("INSERT INTO spending (day, account, currency, minor) VALUES (?1, ?2, ?3, ?4)", &changes.new_days),
+        ("UPDATE spending SET minor = ?4 WHERE day = ?1 AND account = ?2 AND currency = ?3", &changes.changed_days),
+    ] {
+        for (key, minor) in rows {
+            let named = (key.day.to_string(), &*key.account.key, key.account.currency, minor);
+            if connection.prepare_cached(sql)?.execute(named)? != 1 {
+                return Err(Fault::Row("spending"));
+            }
+        }
+    }
+    if let Some(before) = changes.forget_days_before {
+        let most = changes.new_days.len().saturating_mul(2).saturating_add(16);
+        connection
+            .prepare_cached(
+                "DELETE FROM spending WHERE (day, account, currency) IN \
+                 (SELECT day, account, currency FROM spending WHERE day < ?1 ORDER BY day LIMIT ?2)",
+            )?
+            .execute((before.to_string(), i64::try_from(most).unwrap_or(i64::MAX)))?;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::domain::{
     Account, Currency, EventId, Fingerprint, LaneName, Money, OrderKey, OtherAccount, Outcome, Payment, PaymentId,
     Reason, References, SchemeName, StreamName,
 };
-use crate::intake::{Judged, Refused, Valid};
+use crate::intake::{Allowance, Judged, Refused, Valid};
 use crate::lab::servers::{PostgresOptions, PostgresServer};
 use crate::store::postgres::client;
 use crate::store::{
@@ -267,6 +267,7 @@ pub(super) struct Wish {
     pub(super) currency: &'static str,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) late_from: Option<Timestamp>,
+    pub(super) allowance: Option<Allowance>,
 }
 
 impl Wish {
@@ -279,6 +280,7 @@ impl Wish {
             currency: "EUR",
             expires_at: None,
             late_from: None,
+            allowance: None,
         }
     }
 
@@ -311,7 +313,7 @@ impl Wish {
             purpose: None,
             remittance: None,
         };
-        Judged::Valid(Valid::for_test(payment, self.fingerprint()))
+        Judged::Valid(Valid::for_test(payment, self.fingerprint()).with_allowance(self.allowance))
     }
 
     pub(super) fn refused(&self, reasons: Vec<Reason>) -> Judged {

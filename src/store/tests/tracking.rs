@@ -2,10 +2,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::civil::date;
 
 use super::harness::{Expect, Home, RAIL, Wish, both, event, leading_code, open, origin};
 use crate::domain::{Answer, Code, DeadReason, EventId, Finding, NotSent, RailKey, RailRef, Reason};
-use crate::intake::Judged;
+use crate::intake::{Allowance, Judged};
 use crate::store::{
     Concluded, Confirmed, Doubt, Due, DueList, Handed, Intent, Message, NotCondemned, Stand, State, Store, TrackLimits,
     Tracked,
@@ -299,7 +300,24 @@ async fn a_tracked_payment_may_be_blocked_and_stays_tracked(home: Home) {
     drop(resume(&store, left, Finding::Answered(settled())).await.recorded());
 }
 
+async fn a_tracked_payment_keeps_what_it_reserved_until_its_end(home: Home) {
+    let store = home.store().await;
+    let day = Some(Allowance { day: date(2027, 1, 15), most: 100 });
+    let limited = |payment: &str, minor: i64| Wish { allowance: day, ..Wish::new(payment, minor) };
+    let wish = limited("PAY-1", 100);
+    let doubt = in_progress(&store, 1, &wish).await;
+    drop(tracked(track(&store, doubt, &many()).await));
+    let over = open(&store, 2, limited("PAY-2", 1).valid(), RAIL).await.recorded();
+    assert_eq!(leading_code(&over), Some("AM14"));
+    home.pass(Duration::from_secs(2));
+    let Stand::Doubt(left) = sweep(&store, only_due(&store).await, wish.valid()).await else { panic!("no doubt") };
+    let refused = Finding::Answered(Answer::Rejected { code: Code::AC03, resubmit: false });
+    assert_eq!(leading_code(&resume(&store, left, refused).await.recorded()), Some("AC03"));
+    drop(intent(open(&store, 3, limited("PAY-3", 100).valid(), RAIL).await));
+}
+
 both![
+    a_tracked_payment_keeps_what_it_reserved_until_its_end,
     a_tracked_payment_is_finished_without_its_event_and_leaves_the_tracker_once_it_is_told,
     nothing_but_an_end_that_is_told_leaves_the_tracker,
     its_own_event_is_acknowledged_again_and_any_other_waits,

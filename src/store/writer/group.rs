@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::super::decide::{Ask, Terms, Verdict, decide};
-use super::super::rows::{AccountKey, Wanted};
+use super::super::rows::{AccountKey, DayKey, Wanted};
 use super::super::{Backend, Pruned, Route, StoreLost, Trouble};
 use super::pruning::Pruning;
 use super::request::{Plain, Request};
-use crate::intake::Judged;
+use crate::intake::{Judged, Valid};
 use crate::telemetry::step::{Step, at};
 
 /// What one group took, for measurements.
@@ -190,9 +190,12 @@ fn wanted(asks: &[Ask<'_>]) -> Wanted {
     let mut wanted = Wanted::default();
     for ask in asks {
         match ask {
-            Ask::Open { origin, judged, route } => {
+            Ask::Open { origin, judged, route, begin: _ } => {
                 wanted.payments.push(judged.payment_id().clone());
                 wanted.events.push(origin.event.clone());
+                if let Judged::Valid(valid) = judged {
+                    wanted.days.extend(day(valid));
+                }
                 if let (Judged::Valid(valid), Route::Book) = (judged, route) {
                     let (payment, currency) = (valid.payment(), valid.payment().amount.currency());
                     wanted.accounts.push(AccountKey::new(&payment.debtor_account.key(), currency));
@@ -237,5 +240,12 @@ fn wanted(asks: &[Ask<'_>]) -> Wanted {
     wanted.accounts.dedup();
     wanted.trackers.sort_unstable();
     wanted.trackers.dedup();
+    wanted.days.sort_unstable();
+    wanted.days.dedup();
     wanted
+}
+
+/// The debtor's day that a payment counts on, where there is a limit.
+fn day(valid: &Valid) -> Option<DayKey> {
+    Some(DayKey::of(valid.payment(), valid.allowance()?.day))
 }

@@ -11,11 +11,12 @@ use super::super::tracker::{Due, DueList, DueWanted, Message, TrackLimits};
 use super::super::{Origin, Resolution, Resolved, Route, StoreLost, Unresolved};
 use super::proof::{Condemned, Doubt, Intent, Recorded};
 use super::tracked::Tracked;
-use super::{Concluded, Handed, NotCondemned, Stand};
+use super::{Concluded, Handed, NotCondemned, Peek, Stand};
 use crate::domain::{Answer, DeadReason, EventId, Finding, PaymentId};
 use crate::intake::Judged;
 
 pub(super) type Opened = Result<Stand, (StoreLost, Origin, Box<Judged>)>;
+pub(super) type Peeked = Result<Peek, (StoreLost, Origin, Box<Judged>)>;
 pub(super) type Resumed = Result<Stand, (StoreLost, Doubt)>;
 pub(super) type ConcludedOr = Result<Concluded, (StoreLost, Doubt)>;
 
@@ -28,6 +29,12 @@ pub(super) enum Body {
         judged: Box<Judged>,
         route: Route,
         reply: oneshot::Sender<Opened>,
+    },
+    Peek {
+        origin: Origin,
+        judged: Box<Judged>,
+        route: Route,
+        reply: oneshot::Sender<Peeked>,
     },
     Conclude {
         doubt: Doubt,
@@ -101,7 +108,8 @@ impl Request {
     /// What it asks of the rows; `None` for what is not the database's business.
     pub(super) fn ask(&self) -> Option<Ask<'_>> {
         Some(match self.0.as_ref()? {
-            Body::Open { origin, judged, route, .. } => Ask::Open { origin, judged, route },
+            Body::Open { origin, judged, route, .. } => Ask::Open { origin, judged, route, begin: true },
+            Body::Peek { origin, judged, route, .. } => Ask::Open { origin, judged, route, begin: false },
             Body::Conclude { doubt, answer, .. } => Ask::Conclude { with: doubt.in_hand(), answer },
             Body::Resume { doubt, finding, longest, .. } => {
                 Ask::Resume { with: doubt.in_hand(), finding, longest: *longest }
@@ -119,7 +127,7 @@ impl Request {
     /// The event it is about: groups are applied in stream order.
     pub(super) fn event(&self) -> Option<&EventId> {
         match self.0.as_ref()? {
-            Body::Open { origin, .. } | Body::Condemn { origin, .. } => Some(&origin.event),
+            Body::Open { origin, .. } | Body::Peek { origin, .. } | Body::Condemn { origin, .. } => Some(&origin.event),
             Body::Conclude { doubt, .. } | Body::Resume { doubt, .. } | Body::Track { doubt, .. } => {
                 Some(doubt.event())
             }
@@ -163,6 +171,7 @@ impl Drop for Request {
 fn reply(body: Body, end: Result<Verdict, StoreLost>) {
     match body {
         Body::Open { origin, judged, reply, .. } => drop(reply.send(opened(origin, judged, end))),
+        Body::Peek { origin, judged, reply, .. } => drop(reply.send(peeked(origin, judged, end))),
         Body::Conclude { doubt, reply, .. } => drop(reply.send(concluded(doubt, end))),
         Body::Resume { doubt, reply, .. } => drop(reply.send(resumed(doubt, end))),
         Body::Condemn { origin, reply, .. } => drop(reply.send(condemned(origin, end))),
@@ -221,6 +230,13 @@ fn opened(origin: Origin, judged: Box<Judged>, end: Result<Verdict, StoreLost>) 
             Judged::Refused(_) => Err((unfit(&Verdict::Go(ticket)), origin, judged)),
         },
         Ok(other) => Err((unfit(&other), origin, judged)),
+    }
+}
+
+fn peeked(origin: Origin, judged: Box<Judged>, end: Result<Verdict, StoreLost>) -> Peeked {
+    match end {
+        Ok(Verdict::Nothing) => Ok(Peek::Nothing(judged)),
+        end => opened(origin, judged, end).map(|stand| Peek::Stands(Box::new(stand))),
     }
 }
 

@@ -21,6 +21,7 @@ pub(in crate::telemetry) fn describe() {
 const COUNTERS: &[(&str, &str)] = &[
     ("acquit_messages_received_total", "Deliveries taken from the broker."),
     ("acquit_messages_finished_total", "Deliveries that came to an end, by how."),
+    ("acquit_checks_total", "Answers of the check before settlement, by what it said."),
     ("acquit_validation_failures_total", "Events that broke a rule, by the leading code."),
     ("acquit_settlement_requests_total", "Calls of the settlement route, by what became of them."),
     ("acquit_acks_total", "Acknowledgements sent, by kind and whether the broker confirmed them."),

@@ -19,7 +19,12 @@ async fn it_comes_back_on_its_port_after_a_kill_a_stop_and_a_freeze_and_a_droppe
     assert!(server.port() == port && server.pid() != Some(first));
     server.freeze().unwrap();
     let pid = server.pid().unwrap();
-    assert_eq!(status(pid).unwrap().0, 'T');
+    // The signal takes effect when the kernel next looks at the process.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while status(pid).unwrap().0 != 'T' {
+        assert!(Instant::now() < deadline, "it goes on for all the SIGSTOP");
+        tokio::task::yield_now().await;
+    }
     server.thaw().unwrap();
     server.stop().await.unwrap();
     assert!(!reachable(port));

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::super::super::rows::{PaymentRow, State};
+use super::super::super::rows::{DayKey, PaymentRow, State};
 use super::super::connect::{Fault, Session};
 use super::super::load::{signed, stream};
 use super::super::{Memory, sql};
@@ -119,6 +119,7 @@ impl<'a> Payments<'a> {
                     &all(each, |row| row.claim.as_ref().map(|claim| claim.until)),
                     &all(each, |row| row.fence),
                     &signed32(each, |row| row.deliveries)?,
+                    &all(each, |row| row.reserved.as_ref().map(DayKey::to_text)),
                 ],
             )
             .await?;
@@ -141,9 +142,9 @@ impl<'a> Settled<'a> {
             row: _, payment_id: _, fingerprint: _, state, event: _, scheme: _, order_key: _, lane, ..
         } = row;
         let PaymentRow { rail, rail_ref: _, amount: _, references: _, requested_at: _, finished_at, late, .. } = row;
-        let PaymentRow { attempts, last_attempt, reasons, claim, fence, deliveries: _, tries, .. } = row;
+        let PaymentRow { attempts, last_attempt, reasons, claim, fence, deliveries: _, reserved, tries, .. } = row;
         let plain = *state == State::Settled && &**rail == "book" && reasons.is_empty() && claim.is_none();
-        let first = (*attempts, *last_attempt, *fence) == (1, 0, 0) && tries.is_empty();
+        let first = (*attempts, *last_attempt, *fence) == (1, 0, 0) && reserved.is_none() && tries.is_empty();
         (plain && first).then_some(Self { lane: lane.as_str(), finished_at: *finished_at, late: *late })
     }
 }
