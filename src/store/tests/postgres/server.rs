@@ -164,8 +164,9 @@ async fn a_commit_that_is_cut_off_on_the_way_is_read_back_and_moves_money_once()
 async fn a_frozen_server_ends_as_lost_and_serves_again_when_it_is_thawed() {
     let mut server = PostgresServer::start(PostgresOptions::default()).await.unwrap();
     let wait = Duration::from_secs(1);
-    migrate(&settings(&server), 1).await.unwrap();
-    let settings = PostgresSettings { statement_timeout: wait, connect_timeout: wait, ..settings(&server) };
+    let usual = settings(&server);
+    migrate(&usual, 1).await.unwrap();
+    let settings = PostgresSettings { statement_timeout: wait, connect_timeout: wait, ..usual };
     let store = started(&settings).await;
     persist(store.clone(), 1).await;
     server.freeze().unwrap();
