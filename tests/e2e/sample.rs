@@ -120,7 +120,7 @@ async fn the_demo_accounts_for_everything_through_an_outage() {
 #[tokio::test]
 async fn the_demo_over_http_agrees_with_the_ledger_of_its_service() {
     let output = tokio::process::Command::new(program())
-        .args(["demo", "--rail", "http", "--payments", "600", "--outage", "1", "--in-flight", "64", "--json"])
+        .args(["demo", "--rail", "http", "--payments", "1500", "--outage", "2", "--in-flight", "64", "--json"])
         .output()
         .await
         .unwrap();
