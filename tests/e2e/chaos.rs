@@ -7,12 +7,14 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::process::program;
+use crate::site::turn;
 
 /// So many faults, not so many seconds: how long they take is the machine's business.
 const FAULTS: &str = "6";
 
 #[tokio::test]
 async fn random_faults_on_worker_server_and_store_lose_and_double_nothing() {
+    let _turn = turn().await;
     let seed = std::env::var("CHAOS_SEED").unwrap_or_else(|_| rand::random::<u64>().to_string());
     let mut command = Command::new(program());
     command.args(["chaos", "--faults", FAULTS, "--seed", &seed, "--json"]).kill_on_drop(true);

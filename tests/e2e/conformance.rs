@@ -28,6 +28,7 @@ mod custom_rail;
 use custom_rail::Memory;
 
 use crate::process::program;
+use crate::site::turn;
 
 const TERMS: Terms = Terms {
     longest_execution: Duration::from_secs(1),
@@ -140,6 +141,7 @@ impl Ledger for CountingLedger {
 }
 
 async fn counting(lie: Lie) -> Report {
+    let _turn = turn().await;
     let (rail, folder) = (Counting::new(lie), tempfile::tempdir().unwrap());
     Suite::new(Arc::clone(&rail), CountingLedger(rail)).run(sqlite(folder.path())).await
 }
@@ -166,6 +168,7 @@ async fn a_rail_that_keeps_its_word_passes_over_sqlite() {
 
 #[tokio::test]
 async fn a_rail_that_keeps_its_word_passes_over_postgresql() {
+    let _turn = turn().await;
     let server = PostgresServer::start(PostgresOptions::default()).await.unwrap();
     let settings = PostgresSettings {
         url: server.url(),
@@ -195,6 +198,7 @@ impl Ledger for MemoryLedger {
 
 #[tokio::test]
 async fn the_example_rail_passes() {
+    let _turn = turn().await;
     /// The example with terms that fit a test.
     struct Quick(Arc<Memory>);
     impl Rail for Quick {
@@ -274,6 +278,7 @@ impl Bank {
     }
 
     async fn suite(&self, ledger: impl Ledger) -> Report {
+        let _turn = turn().await;
         Suite::new(Arc::new(self.rail().await), ledger).run(sqlite(self.folder.path())).await
     }
 }
@@ -336,6 +341,7 @@ async fn a_rail_that_ignores_its_key_fails_with_the_doubled_payment() {
 
 #[tokio::test]
 async fn two_references_under_one_key_show_a_doubled_payment_without_a_ledger() {
+    let _turn = turn().await;
     let (rail, folder) = (Counting::new(Lie::References), tempfile::tempdir().unwrap());
     /// Asks the rail itself.
     struct Asked(Arc<Counting>);
@@ -380,6 +386,7 @@ async fn a_rail_that_pays_another_amount_fails() {
 
 /// `acquit certify` with a configuration that names the bank.
 async fn certify(bank: &Bank, flags: &[&str]) -> (Option<i32>, String, String) {
+    let _turn = turn().await;
     let file = bank.folder.path().join("acquit.toml");
     let base = format!("http://{}", bank.server.address());
     let text = format!(

@@ -121,9 +121,10 @@ async fn without_a_limit_the_same_rail_is_flooded() {
     configure(&site, route, &settings("bank", bank.address(), "800ms"));
     site.publish(&Load::plain(42, 4_000)).await;
     let worker = site.worker().await;
-    let seen = slowed(&site, &bank, &worker, Duration::ZERO, Duration::from_secs(10)).await;
+    let seen = slowed(&site, &bank, &worker, Duration::from_secs(3), Duration::from_secs(10)).await;
     assert!(seen.limits.iter().all(|limit| *limit == 64), "{seen:?}");
-    assert!(seen.unanswered_settled * 4 > seen.calls_settled, "{seen:?}");
+    // Twice what is allowed with a limit is far from what it comes to.
+    assert!(seen.unanswered_settled * 10 > seen.calls_settled, "{seen:?}");
     worker.kill().await;
 }
 

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use serde_json::Value;
 
 use crate::process::program;
-use crate::site::{Role, Setup, Site};
+use crate::site::{Role, Setup, Site, turn};
 
 fn data(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
@@ -77,6 +77,7 @@ async fn every_line_of_the_sample_becomes_what_the_expected_file_says() {
 
 #[tokio::test]
 async fn the_demo_gives_the_sample_back_as_the_expected_file_says() {
+    let _turn = turn().await;
     let output = tokio::process::Command::new(program())
         .args(["demo", "--outage", "0", "--json", "--file"])
         .arg(data("payments-sample.jsonl"))
@@ -104,6 +105,7 @@ async fn the_demo_gives_the_sample_back_as_the_expected_file_says() {
 
 #[tokio::test]
 async fn the_demo_accounts_for_everything_through_an_outage() {
+    let _turn = turn().await;
     let output = tokio::process::Command::new(program())
         .args(["demo", "--payments", "3000", "--outage", "1", "--in-flight", "64", "--json"])
         .output()
@@ -119,6 +121,7 @@ async fn the_demo_accounts_for_everything_through_an_outage() {
 
 #[tokio::test]
 async fn the_demo_over_http_agrees_with_the_ledger_of_its_service() {
+    let _turn = turn().await;
     let output = tokio::process::Command::new(program())
         .args(["demo", "--rail", "http", "--payments", "1500", "--outage", "2", "--in-flight", "64", "--json"])
         .output()
