@@ -65,17 +65,22 @@ pub(super) async fn next(gates: &Arc<Gates>, asks: bool, again: Option<Instant>,
         }
     }
     sleep_until(due).await;
-    match (again, asks) {
-        (None, _) => Next::Over,
-        (Some(_), false) => Next::Ask(Asking { own: None, probe: None }),
-        (Some(_), true) => match gates.try_pass(Watch::Inquiries) {
-            Some(own) => Next::Ask(Asking { own: Some(own), probe: gates.try_probe() }),
-            None => Next::NotNow,
-        },
+    if again.is_none() {
+        return Next::Over;
     }
+    Asking::now(gates, asks).map_or(Next::NotNow, Next::Ask)
 }
 
 impl Asking {
+    /// The right to ask now; `None` while inquiries are paused. A rail without a status call has nothing to pause.
+    pub(super) fn now(gates: &Arc<Gates>, asks: bool) -> Option<Self> {
+        if !asks {
+            return Some(Self { own: None, probe: None });
+        }
+        let own = gates.try_pass(Watch::Inquiries)?;
+        Some(Self { own: Some(own), probe: gates.try_probe() })
+    }
+
     /// The rail was asked. That it did not say is held against inquiries only: a status call that is out of order must
     /// not keep a rail shut that settles.
     pub(super) fn seen(self, finding: &Finding, took: Duration) {

@@ -117,8 +117,8 @@ async fn announce<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Recor
         (false, Outcome::Rejected(_)) => Finished::Rejected,
     };
     let publish = match event.proof().outcome() {
-        Outcome::Settled(_) => Part::Publish { name: "publish payments.settled", destination: "payments.settled" },
-        Outcome::Rejected(_) => Part::Publish { name: "publish payments.rejected", destination: "payments.rejected" },
+        Outcome::Settled(_) => Part::PUBLISH_SETTLED,
+        Outcome::Rejected(_) => Part::PUBLISH_REJECTED,
     };
     let mut event = event;
     loop {

@@ -29,7 +29,22 @@ struct Shared {
     desks: RwLock<Option<Arc<Semaphore>>>,
     /// POSTs and inquiries by key in this process.
     counts: Mutex<HashMap<String, [u32; 2]>>,
+    inquiries: Mutex<Inquiries>,
 }
+
+/// Inquiries that have come in this process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Inquiries {
+    /// All of them.
+    pub came: u64,
+    /// Under way now.
+    pub under_way: u32,
+    /// The most that were under way at once.
+    pub at_once: u32,
+}
+
+/// An inquiry that is under way.
+struct Inquiring<'a>(&'a Shared);
 
 /// A running stand-in.
 pub struct ScriptedRail {
@@ -53,6 +68,7 @@ impl ScriptedRail {
             script: RwLock::new(Arc::new(script)),
             began: Mutex::new(Instant::now()),
             counts: Mutex::default(),
+            inquiries: Mutex::default(),
         });
         let data = web::Data::from(Arc::clone(&shared));
         let server = HttpServer::new(move || {
@@ -113,6 +129,12 @@ impl ScriptedRail {
         counts.values().filter(|[_, inquiries]| *inquiries > 0).count()
     }
 
+    /// How many inquiries have come.
+    #[must_use]
+    pub fn inquiries(&self) -> Inquiries {
+        *self.shared.inquiries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The ledger in numbers.
     ///
     /// # Errors
@@ -148,9 +170,23 @@ impl Shared {
         *count
     }
 
+    fn inquiry(&self) -> Inquiring<'_> {
+        let mut seen = self.inquiries.lock().unwrap_or_else(PoisonError::into_inner);
+        let under_way = seen.under_way.saturating_add(1);
+        *seen = Inquiries { came: seen.came.saturating_add(1), under_way, at_once: seen.at_once.max(under_way) };
+        Inquiring(self)
+    }
+
     fn script(&self) -> (Arc<Script>, Duration) {
         let since = self.began.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
         (Arc::clone(&self.script.read().unwrap_or_else(PoisonError::into_inner)), since)
+    }
+}
+
+impl Drop for Inquiring<'_> {
+    fn drop(&mut self) {
+        let mut seen = self.0.inquiries.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.under_way = seen.under_way.saturating_sub(1);
     }
 }
 
@@ -237,6 +273,7 @@ async fn inquire(shared: web::Data<Shared>, request: HttpRequest, key: web::Path
         return HttpResponse::Unauthorized().json(json!({ "error": "token" }));
     }
     let nth = shared.count(&key, 1);
+    let _under_way = shared.inquiry();
     tokio::time::sleep(script.latency(&key, nth, since)).await;
     let unknown = || HttpResponse::NotFound().json(json!({ "status": "NOT_FOUND" }));
     match script.behaviour(&key, nth, true, since) {
