@@ -57,8 +57,6 @@ async fn page<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, rail: &Arc<R>, tasks: 
         let full = ctx.tracker.saw(&list.totals, &policy.limits);
         ctx.gates.hold(Paused::Tracker, full);
     }
-    let oldest = list.totals.oldest.map(|since| ctx.outside.now().duration_since(since));
-    ctx.metrics.tracked(list.totals.count, oldest.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default());
     let swept: Vec<_> = list
         .due
         .into_iter()
