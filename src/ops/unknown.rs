@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::Shared;
-use super::control::{BODY_MAX, refuse, turned_away};
+use super::control::{BODY_MAX, mandated, refuse};
 use crate::domain::LaneName;
 use crate::operate::Mandate;
 use crate::operate::unknown::{Answer, NotResolved, Order};
@@ -77,16 +77,10 @@ pub(super) fn resource() -> Resource {
 
 async fn resolve(request: HttpRequest, body: web::Bytes, shared: web::Data<Shared>) -> HttpResponse {
     let refused = |status, logged: &str, why: &str| refuse(&request, &shared, status, logged, why);
-    if let Some(response) = turned_away(&request, &shared) {
-        return response;
-    }
-    let order: Order = match serde_json::from_slice(&body) {
+    let by = |order: &Order| Mandate::new(&order.who, &order.why);
+    let (order, mandate) = match mandated(&request, &body, &shared, by) {
         Ok(order) => order,
-        Err(error) => return refused(StatusCode::BAD_REQUEST, "no order", &format!("this is no order: {error}")),
-    };
-    let mandate = match Mandate::new(&order.who, &order.why) {
-        Ok(mandate) => mandate,
-        Err(trouble) => return refused(StatusCode::BAD_REQUEST, "no mandate", &trouble.to_string()),
+        Err(response) => return response,
     };
     let resolution = match order.resolution() {
         Ok(resolution) => resolution,
