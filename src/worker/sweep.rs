@@ -152,7 +152,8 @@ async fn inquire<W: Wire, R: Rail>(sweep: &Sweep<'_, W, R>, doubt: Doubt) -> Opt
         }
         ctx.late.keep(&doubt, call);
     }
-    let asking = Asking::now(&ctx.gates, rail.answers_inquiries())?;
+    let until = Instant::now().checked_add(PATIENCE)?;
+    let asking = Asking::soon(&ctx.gates, rail.answers_inquiries(), until, &ctx.stop).await?;
     let finding = ask(ctx, rail.as_ref(), &doubt, trace, asking).await;
     let settled = matches!(finding, Finding::Answered(Answer::Settled(_)));
     let terms = rail.terms();

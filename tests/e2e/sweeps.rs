@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
+use acquit::domain::{Currency, Money};
 use acquit::lab::rail::ScriptedRail;
 use acquit::lab::rail::ledger::Ledger;
 use acquit::lab::rail::script::Script;
+use acquit::lab::servers::{PostgresOptions, PostgresServer};
 use rusqlite::Connection;
+use serde_json::Value;
 
-use crate::http_rail::route;
 use crate::load::Load;
-use crate::process::wait_until;
+use crate::process::{Worker, wait_until};
 use crate::site::{Setup, Site};
+use crate::tracking::track;
 
 const PAYMENTS: u32 = 200;
 /// What the lane may have under way.
@@ -26,11 +29,7 @@ fn bank(site: &Site, script: &str) -> ScriptedRail {
     let ledger = Ledger::open(&site.folder("banks").join("bank")).unwrap();
     let listen = "127.0.0.1:0".parse().unwrap();
     let bank = ScriptedRail::start(listen, Script::parse(script).unwrap(), ledger).unwrap();
-    route(site, bank.address(), "");
-    let file = site.store().with_file_name("acquit.toml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    let lane = "route = \"bank\"\nin_progress = \"track\"\n";
-    std::fs::write(&file, text.replacen("route = \"bank\"\n", lane, 1)).unwrap();
+    track(site, bank.address(), "");
     bank
 }
 
@@ -46,6 +45,27 @@ fn most_sweeps(site: &Site) -> u32 {
     store.query_row("SELECT max(sweeps) FROM tracker", [], |row| row.get(0)).unwrap()
 }
 
+/// Waits until `/metrics` has these lines.
+async fn metrics_are(worker: &Worker, lines: &[String]) {
+    wait_until(&format!("{lines:?}"), Duration::from_secs(30), async || {
+        let (_, text) = worker.page("/metrics").await;
+        lines.iter().all(|line| text.lines().any(|one| one == line))
+    })
+    .await;
+}
+
+/// What the metrics say of the tracker's money.
+fn money(site: &Site) -> Vec<String> {
+    let store = Connection::open(site.store()).unwrap();
+    let mut sums = store.prepare("SELECT currency, sum(minor) FROM tracker GROUP BY currency").unwrap();
+    let line = |row: &rusqlite::Row<'_>| {
+        let (code, minor): (String, i64) = (row.get(0)?, row.get(1)?);
+        let amount = Money::format(minor.into(), Currency::parse(&code).unwrap()).parse::<f64>().unwrap();
+        Ok(format!("acquit_tracked_amount{{lane=\"payments\",currency=\"{code}\"}} {amount}"))
+    };
+    sums.query_map([], line).unwrap().map(Result::unwrap).collect()
+}
+
 #[tokio::test]
 async fn a_rail_that_is_down_is_not_asked_by_sweeps_and_one_that_is_back_by_no_more_than_it_bears() {
     let site = Site::new(Setup { slots: SLOTS, breaker_wait: "2s", ..Setup::default() }).await;
@@ -56,6 +76,14 @@ async fn a_rail_that_is_down_is_not_asked_by_sweeps_and_one_that_is_back_by_no_m
     site.drained(&worker).await;
     worker.until("all is tracked", |lane| lane.tracker == u64::from(PAYMENTS)).await;
     worker.until("inquiries are paused", |lane| lane.breakers.inquiries == "open").await;
+
+    let held = [money(&site), vec!["acquit_tracked_payments{lane=\"payments\"} 200".to_owned()]].concat();
+    assert!(held.len() > 1);
+    metrics_are(&worker, &held).await;
+    let (_, status) = worker.page("/status").await;
+    let status: Value = serde_json::from_str(&status).unwrap();
+    let tracked = &status["tracked"]["payments"];
+    assert!(tracked["count"] == PAYMENTS && tracked["oldest"].is_string() && tracked["due"].is_string(), "{status}");
 
     // Each payment has its next sweep, or more; what the rail sees of them is a probe now and then.
     let (before, sweeps) = (bank.inquiries().came, most_sweeps(&site));
@@ -69,7 +97,37 @@ async fn a_rail_that_is_down_is_not_asked_by_sweeps_and_one_that_is_back_by_no_m
     worker.within(Duration::from_secs(240), "all is told", |lane| lane.tracker == 0).await;
     let seen = bank.inquiries();
     assert!(seen.at_once <= u32::from(SLOTS), "{seen:?}");
+    let none = ["payments", "oldest_age_seconds", "overdue_age_seconds"];
+    metrics_are(&worker, &none.map(|of| format!("acquit_tracked_{of}{{lane=\"payments\"}} 0"))).await;
     worker.stop().await;
     assert_eq!((bank.effects().unwrap().len(), bank.posts().values().sum()), (200, PAYMENTS));
     site.balances(load.expected).await;
+}
+
+/// When the worker last counted, in Unix time; and whether it has said that it cannot.
+async fn counted_at(worker: &Worker) -> (f64, bool) {
+    let (_, text) = worker.page("/metrics").await;
+    let series = "acquit_last_count_timestamp_seconds ";
+    let at = text.lines().find_map(|line| line.strip_prefix(series)).expect("a series").parse().unwrap();
+    (at, worker.said("cannot be counted").is_some())
+}
+
+#[tokio::test]
+async fn a_count_that_stands_still_shows_and_goes_on_with_the_store() {
+    let mut database = PostgresServer::start(PostgresOptions::default()).await.unwrap();
+    let site = Site::new(Setup { database: Some(database.url()), ..Setup::default() }).await;
+    let worker = site.worker().await;
+    let grows = async |than: f64| {
+        wait_until("it counts", Duration::from_secs(60), async || counted_at(&worker).await.0 > than).await;
+    };
+    grows(counted_at(&worker).await.0).await;
+    database.stop().await.unwrap();
+    wait_until("it says so", Duration::from_secs(60), async || counted_at(&worker).await.1).await;
+    let stood = counted_at(&worker).await.0;
+    // More than a count's interval.
+    worker.watch(Duration::from_secs(7)).await;
+    assert_eq!(counted_at(&worker).await, (stood, true));
+    database.restart().await.unwrap();
+    grows(stood).await;
+    worker.stop().await;
 }
