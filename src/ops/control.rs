@@ -46,7 +46,7 @@ async fn breaker(
     let by = |order: &Order| Mandate::new(&order.who, &order.why);
     let (order, mandate) = match mandated(&request, &body, &shared, by) {
         Ok(order) => order,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let told =
         BreakerOrder { forced: order.action.forced(), who: mandate.who(), why: mandate.why(), record: order.record };
@@ -71,11 +71,11 @@ pub(super) fn mandated<T: DeserializeOwned>(
     body: &[u8],
     shared: &Shared,
     by: impl FnOnce(&T) -> Result<Mandate, Trouble>,
-) -> Result<(T, Mandate), HttpResponse> {
+) -> Result<(T, Mandate), Box<HttpResponse>> {
     if let Some(response) = turned_away(request, shared) {
-        return Err(response);
+        return Err(Box::new(response));
     }
-    let bad = |logged: &str, why: String| refuse(request, shared, StatusCode::BAD_REQUEST, logged, &why);
+    let bad = |logged: &str, why: String| Box::new(refuse(request, shared, StatusCode::BAD_REQUEST, logged, &why));
     let order: T =
         serde_json::from_slice(body).map_err(|error| bad("no order", format!("this is no order: {error}")))?;
     let mandate = by(&order).map_err(|trouble| bad("no mandate", trouble.to_string()))?;

@@ -80,7 +80,7 @@ async fn resolve(request: HttpRequest, body: web::Bytes, shared: web::Data<Share
     let by = |order: &Order| Mandate::new(&order.who, &order.why);
     let (order, mandate) = match mandated(&request, &body, &shared, by) {
         Ok(order) => order,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let resolution = match order.resolution() {
         Ok(resolution) => resolution,

@@ -125,7 +125,7 @@ async fn conclude<W: Wire, R: Rail>(
     loop {
         match event.conclude(&ctx.store, answer.clone()).await {
             Ok(Settled::Final(event)) => {
-                contradicted(ctx, matches!(answer, Answer::Settled(_)), event.proof());
+                contradicted(ctx, matches!(answer, Answer::Settled(_)), Some(event.proof()));
                 return opened_as(ctx, Opened::Final(event)).await;
             }
             Ok(Settled::Elsewhere(event)) => return opened_as(ctx, Opened::Elsewhere(event)).await,
@@ -241,9 +241,7 @@ pub(super) fn inquire<W: Wire, R: Rail>(
             match event.resume(&ctx.store, finding, longest).await {
                 Ok(Opened::Doubt(still)) => event = still,
                 Ok(opened) => {
-                    if let Opened::Final(event) = &opened {
-                        contradicted(&ctx, settled, event.proof());
-                    }
+                    contradicted(&ctx, settled, opened.recorded());
                     drop(aside);
                     return opened_as(&ctx, opened).await;
                 }
@@ -290,8 +288,8 @@ async fn leave<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Doubt, W
 }
 
 /// Says that the rail has settled what ended otherwise: a person has resolved it so, and was wrong.
-pub(super) fn contradicted<W: Wire, R: Rail>(ctx: &Context<W, R>, settled: bool, stands: &Recorded) {
-    if let Outcome::Rejected(rejected) = stands.outcome()
+pub(super) fn contradicted<W: Wire, R: Rail>(ctx: &Context<W, R>, settled: bool, stands: Option<&Recorded>) {
+    if let Some(Outcome::Rejected(rejected)) = stands.map(Recorded::outcome)
         && settled
     {
         Waits::Contradicted { lane: ctx.name(), payment: rejected.payment_id.as_str() }.emit();

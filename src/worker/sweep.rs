@@ -162,7 +162,7 @@ async fn inquire<W: Wire, R: Rail>(sweep: &Sweep<'_, W, R>, doubt: Doubt) -> Opt
         Ok(Stand::Doubt(_)) => None,
         Ok(stand) => {
             if let Stand::Final(recorded) = &stand {
-                contradicted(ctx, settled, recorded);
+                contradicted(ctx, settled, Some(recorded));
             }
             Some(stand)
         }

@@ -16,13 +16,14 @@ use crate::site::{Setup, Site};
 use crate::tracking::track;
 
 const PAYMENTS: u32 = 200;
-/// What the lane may have under way.
-const SLOTS: u16 = 8;
 /// Every payment is taken, and settles soon.
 const TAKES: &str = "idempotent = false\nlatency = [\"40ms\", \"60ms\"]\n\
                      [[behaviour]]\nkind = \"in_progress\"\nafter = \"2s\"\n";
 /// Nobody answers inquiries.
 const SILENT: &str = "[[behaviour]]\nkind = \"inquiry_error\"\n";
+
+/// Every payment is turned away.
+const BUSY: &str = "[[behaviour]]\nkind = \"too_many\"\nretry_after = 1\n";
 
 /// A stand-in in this process, and a lane over it that tracks what it takes long for.
 fn bank(site: &Site, script: &str) -> ScriptedRail {
@@ -67,8 +68,8 @@ fn money(site: &Site) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_rail_that_is_down_is_not_asked_by_sweeps_and_one_that_is_back_by_no_more_than_it_bears() {
-    let site = Site::new(Setup { slots: SLOTS, breaker_wait: "2s", ..Setup::default() }).await;
+async fn a_rail_that_is_down_is_not_asked_by_sweeps_and_all_are_told_once_it_is_back() {
+    let site = Site::new(Setup { slots: 8, breaker_wait: "2s", ..Setup::default() }).await;
     let bank = bank(&site, &format!("{TAKES}{SILENT}"));
     let load = Load::plain(81, PAYMENTS.into());
     site.publish(&load).await;
@@ -95,13 +96,39 @@ async fn a_rail_that_is_down_is_not_asked_by_sweeps_and_one_that_is_back_by_no_m
 
     bank.play(Script::parse(TAKES).unwrap());
     worker.within(Duration::from_secs(240), "all is told", |lane| lane.tracker == 0).await;
-    let seen = bank.inquiries();
-    assert!(seen.at_once <= u32::from(SLOTS), "{seen:?}");
     let none = ["payments", "oldest_age_seconds", "overdue_age_seconds"];
     metrics_are(&worker, &none.map(|of| format!("acquit_tracked_{of}{{lane=\"payments\"}} 0"))).await;
     worker.stop().await;
     assert_eq!((bank.effects().unwrap().len(), bank.posts().values().sum()), (200, PAYMENTS));
     site.balances(load.expected).await;
+}
+
+#[tokio::test]
+async fn sweeps_ask_no_more_at_once_than_the_rail_bears() {
+    let site = Site::new(Setup::default()).await;
+    let late = "latency = [\"80ms\", \"120ms\"]\n[[behaviour]]\nkind = \"in_progress\"\nafter = \"1h\"\n";
+    let bank = bank(&site, late);
+    site.publish(&Load::plain(82, 100)).await;
+    let worker = site.worker().await;
+    site.drained(&worker).await;
+    worker.until("all is tracked", |lane| lane.tracker == 100).await;
+    // It has no room: what is published now is not taken, and the limit shrinks to its least.
+    let busy = || Script::parse(&format!("latency = [\"80ms\", \"120ms\"]\n{BUSY}")).unwrap();
+    bank.play(busy());
+    site.publish(&Load::plain(83, 40)).await;
+    worker.until("the limit is at its least", |lane| lane.in_flight_limit == 2).await;
+    let more = async |inquiries: u64| {
+        let end = bank.inquiries().came + inquiries;
+        wait_until("it asks", Duration::from_secs(120), async || bank.inquiries().came >= end).await;
+    };
+    // More than a page: those that were asked about before are over.
+    more(40).await;
+    bank.play(busy());
+    more(40).await;
+    let (seen, lane) = (bank.inquiries(), worker.lane().await.unwrap());
+    assert_eq!((lane.in_flight_limit, seen.at_once), (2, 2), "{seen:?}");
+    worker.kill().await;
+    site.reconciled().await;
 }
 
 /// When the worker last counted, in Unix time; and whether it has said that it cannot.

@@ -39,7 +39,7 @@ pub struct Inquiries {
     pub came: u64,
     /// Under way now.
     pub under_way: u32,
-    /// The most that were under way at once.
+    /// The most that were under way at once since the script began.
     pub at_once: u32,
 }
 
@@ -104,6 +104,8 @@ impl ScriptedRail {
         let mut now = self.shared.script.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *now, Arc::new(script));
         *self.shared.began.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        let mut inquiries = self.shared.inquiries.lock().unwrap_or_else(PoisonError::into_inner);
+        inquiries.at_once = inquiries.under_way;
         Arc::unwrap_or_clone(before)
     }
 
