@@ -1,6 +1,7 @@
-//! Payments in doubt, counted beside a running worker: over the whole store, at an interval, on a reading connection
-//! of its own, so that no group of the writer waits for it.
+//! Payments in doubt and tracked payments, counted beside a running worker: over the whole store, at an interval, on a
+//! reading connection of its own, so that no group of the writer waits for it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -9,11 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::setup::read;
 use crate::config::{Config, StoreSettings};
-use crate::domain::{Currency, Money};
-use crate::ops::UnknownHandle;
-use crate::store::{ReadError, Reader, UnknownSums};
+use crate::domain::{Currency, LaneName, Money};
+use crate::ops::CountsHandle;
+use crate::store::{ReadError, Reader, TrackedSums, UnknownSums};
 use crate::telemetry::Life;
-use crate::telemetry::metrics::Unknowns;
+use crate::telemetry::metrics::{Tracked, TrackedLane, Unknowns};
+use crate::worker::Lane;
 
 /// Between two counts.
 const EVERY: Duration = Duration::from_secs(5);
@@ -21,20 +23,35 @@ const EVERY: Duration = Duration::from_secs(5);
 /// Counts, and tells metrics and `/status`.
 pub(super) struct Doubts {
     store: StoreSettings,
-    metrics: Unknowns,
-    shown: UnknownHandle,
+    unknown: Unknowns,
+    tracked: Tracked,
+    shown: CountsHandle,
     /// A call that is under way for no longer than this is no doubt yet.
     call: SignedDuration,
 }
 
+/// What was counted.
+struct Counts {
+    unknown: UnknownSums,
+    tracked: BTreeMap<LaneName, TrackedSums>,
+}
+
 impl Doubts {
-    pub(super) fn new(config: &Config, shown: UnknownHandle) -> Self {
-        let schemes = config.lanes.iter().flat_map(|lane| lane.rules.schemes());
-        let named = schemes.flat_map(|scheme| scheme.currencies.iter().flatten());
+    pub(super) fn new(config: &Config, shown: CountsHandle) -> Self {
+        let named = |lane: &Lane| {
+            let currencies = lane.rules.schemes().iter().flat_map(|scheme| scheme.currencies.iter().flatten());
+            currencies.map(|currency| currency.code()).collect::<BTreeSet<_>>()
+        };
+        // What the book settles is never tracked.
+        let over = || config.lanes.iter().filter(|lane| config.routes.contains_key(&lane.name));
+        let money = over().flat_map(|lane| named(lane).into_iter().map(|code| (lane.name.to_string(), code)));
+        let tracked = Tracked::new(money, over().map(|lane| lane.name.to_string()).collect());
+        let now_s = Timestamp::now().as_duration().as_secs_f64();
         let call = config.rails.iter().map(|rail| rail.terms.deadline).max().unwrap_or_default();
         Self {
             store: config.store.clone(),
-            metrics: Unknowns::new(named.map(|currency| currency.code())),
+            unknown: Unknowns::new(config.lanes.iter().flat_map(named), now_s),
+            tracked,
             shown,
             call: SignedDuration::try_from(call).unwrap_or(SignedDuration::MAX),
         }
@@ -56,9 +73,9 @@ impl Doubts {
             let before = now.checked_sub(self.call).unwrap_or(Timestamp::UNIX_EPOCH);
             let (store, known) = (self.store.clone(), reader.take());
             match tokio::task::spawn_blocking(move || count(&store, known, before)).await {
-                Ok(Ok((again, sums))) => {
+                Ok(Ok((again, counts))) => {
                     (reader, served) = (Some(again), true);
-                    self.tell(&sums, now);
+                    self.tell(&counts, now);
                 }
                 Ok(Err(error)) => {
                     if served {
@@ -72,19 +89,34 @@ impl Doubts {
         }
     }
 
-    fn tell(&mut self, sums: &UnknownSums, now: Timestamp) {
-        let age = sums.oldest.map_or(0.0, |oldest| now.duration_since(oldest).as_secs_f64().max(0.0));
-        let money: Vec<_> =
-            sums.money.values().map(|(currency, minor)| (currency.code(), major(*minor, *currency))).collect();
-        self.metrics.set(sums.count, age, &money);
-        self.shown.set(sums, now);
+    fn tell(&mut self, counts: &Counts, now: Timestamp) {
+        let Counts { unknown, tracked } = counts;
+        let age = |since: Timestamp| now.duration_since(since).as_secs_f64().max(0.0);
+        self.unknown.set(unknown.count, unknown.oldest.map_or(0.0, age), &majors(&unknown.money));
+        let lanes: Vec<_> = tracked
+            .iter()
+            .map(|(lane, sums)| TrackedLane {
+                lane: lane.to_string(),
+                count: sums.count,
+                oldest_s: age(sums.oldest),
+                overdue_s: age(sums.due),
+                money: majors(&sums.money),
+            })
+            .collect();
+        self.tracked.set(&lanes);
+        self.unknown.counted(now.as_duration().as_secs_f64());
+        self.shown.set(unknown, tracked, now);
     }
 }
 
-fn count(store: &StoreSettings, known: Option<Reader>, before: Timestamp) -> Result<(Reader, UnknownSums), ReadError> {
+fn count(store: &StoreSettings, known: Option<Reader>, before: Timestamp) -> Result<(Reader, Counts), ReadError> {
     let reader = known.map_or_else(|| read(store), Ok)?;
-    let sums = reader.unknown_sums(before)?;
-    Ok((reader, sums))
+    let counts = Counts { unknown: reader.unknown_sums(before)?, tracked: reader.tracked_sums()? };
+    Ok((reader, counts))
+}
+
+fn majors(money: &BTreeMap<&'static str, (Currency, i128)>) -> Vec<(&'static str, f64)> {
+    money.values().map(|(currency, minor)| (currency.code(), major(*minor, *currency))).collect()
 }
 
 /// In the currency's own unit, as near as a metric can say it.

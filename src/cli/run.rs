@@ -17,7 +17,7 @@ use crate::broker::{Broker, Nats};
 use crate::config::{BookSettings, Config, LogFormat, Place, StoreSettings};
 use crate::domain::LaneName;
 use crate::operate::check::{keep_findings, shortfalls};
-use crate::ops::{About, Ops, Served, Token, UnknownHandle};
+use crate::ops::{About, CountsHandle, Ops, Served, Token};
 use crate::rails::http::{Http, HttpSettings};
 use crate::store::{BookPolicy, GroupDone, Store, Unknown, WriterLimits};
 use crate::telemetry::metrics::Process;
@@ -127,9 +127,9 @@ pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engi
     let listen = config.ops.listen;
     let token = token(config)?;
     let (lanes, control) = (worker.status(), worker.control());
-    let unknown = UnknownHandle::default();
-    let doubts = Doubts::new(config, unknown.clone());
-    let served = Served { about, lanes, control, store: Some(store.clone()), unknown, token, metrics: metrics.clone() };
+    let counts = CountsHandle::default();
+    let doubts = Doubts::new(config, counts.clone());
+    let served = Served { about, lanes, control, store: Some(store.clone()), counts, token, metrics: metrics.clone() };
     let ops = Ops::start(listen, served)
         .map_err(|e| Failure::new(Exit::Unavailable, format!("ops.listen {listen}: {e}; choose another port")))?;
     let log = match &config.store.place {

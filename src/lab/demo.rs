@@ -112,6 +112,10 @@ pub(super) async fn run(global: &Global, args: DemoArgs) -> Result<Exit, Failure
     if let Some(bank) = &stage.bank {
         let told = service::compare(bank, &stage.store_path())?;
         found.conserved &= told.agrees;
+        // The object has no place for them.
+        if global.json {
+            told.differences.iter().for_each(|line| view.note(line));
+        }
         found.rail = Some(told);
     }
     let exit = if found.conserved { Exit::Done } else { Exit::Found };

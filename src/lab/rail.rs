@@ -19,7 +19,7 @@ use crate::cli::{Exit, Failure, Global};
 use ledger::Ledger;
 use script::Script;
 
-pub use server::ScriptedRail;
+pub use server::{Inquiries, ScriptedRail};
 
 pub(super) const EXAMPLES: &str = "Examples:
   acquit rail --ledger rail.db                                 settles everything at once; prints its address

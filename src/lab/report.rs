@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use crate::domain::{Code, Currency, Money};
 use crate::store::BookLine;
 
-/// The object of `demo --json` (contract v1, 3): these fields and, with `--rail http`, `rail`.
+/// The object of `demo --json` (contract v1, 3): these fields and no others.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
     /// PubAcks that were not duplicates.
@@ -42,8 +42,9 @@ pub struct Report {
     pub elapsed_s: f64,
     /// Over the time in which the gate was open and backlog was there.
     pub settled_per_s: f64,
-    /// What the service that settled has in its own ledger, where it was not the book.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// What the service that settled has in its own ledger, where it was not the book. Not part of the object: that
+    /// they agree is part of `conserved`.
+    #[serde(skip)]
     pub rail: Option<RailReport>,
     /// The book counted anew from its transfers; empty where that was not done. Not part of the object.
     #[serde(skip)]
@@ -51,7 +52,7 @@ pub struct Report {
 }
 
 /// The ledger of the service against the outcomes.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RailReport {
     /// Times that money moved.
     pub effects: u64,

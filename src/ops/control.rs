@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{AUTHORIZATION, ORIGIN, WWW_AUTHENTICATE};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, Resource, web};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::Shared;
 use super::admit::{Caller, Refusal, admit};
-use crate::operate::Mandate;
 use crate::operate::control::breaker::{Answer, Order};
+use crate::operate::{Mandate, Trouble};
 use crate::telemetry::Flow;
 use crate::worker::BreakerOrder;
 
@@ -42,17 +43,10 @@ async fn breaker(
     body: web::Bytes,
     shared: web::Data<Shared>,
 ) -> HttpResponse {
-    let refused = |status, logged: &str, why: &str| refuse(&request, &shared, status, logged, why);
-    if let Some(response) = turned_away(&request, &shared) {
-        return response;
-    }
-    let order: Order = match serde_json::from_slice(&body) {
+    let by = |order: &Order| Mandate::new(&order.who, &order.why);
+    let (order, mandate) = match mandated(&request, &body, &shared, by) {
         Ok(order) => order,
-        Err(error) => return refused(StatusCode::BAD_REQUEST, "no order", &format!("this is no order: {error}")),
-    };
-    let mandate = match Mandate::new(&order.who, &order.why) {
-        Ok(mandate) => mandate,
-        Err(trouble) => return refused(StatusCode::BAD_REQUEST, "no mandate", &trouble.to_string()),
+        Err(response) => return *response,
     };
     let told =
         BreakerOrder { forced: order.action.forced(), who: mandate.who(), why: mandate.why(), record: order.record };
@@ -64,8 +58,28 @@ async fn breaker(
             is: done.is.to_owned(),
             note: order.action.note().to_owned(),
         }),
-        None => refused(StatusCode::NOT_FOUND, "no such lane", "this worker has no such lane, or has not started yet"),
+        None => {
+            let why = "this worker has no such lane, or has not started yet";
+            refuse(&request, &shared, StatusCode::NOT_FOUND, "no such lane", why)
+        }
     }
+}
+
+/// Reads an order of somebody who may give one, and who gives it and why; else the answer that turns it away.
+pub(super) fn mandated<T: DeserializeOwned>(
+    request: &HttpRequest,
+    body: &[u8],
+    shared: &Shared,
+    by: impl FnOnce(&T) -> Result<Mandate, Trouble>,
+) -> Result<(T, Mandate), Box<HttpResponse>> {
+    if let Some(response) = turned_away(request, shared) {
+        return Err(Box::new(response));
+    }
+    let bad = |logged: &str, why: String| Box::new(refuse(request, shared, StatusCode::BAD_REQUEST, logged, &why));
+    let order: T =
+        serde_json::from_slice(body).map_err(|error| bad("no order", format!("this is no order: {error}")))?;
+    let mandate = by(&order).map_err(|trouble| bad("no mandate", trouble.to_string()))?;
+    Ok((order, mandate))
 }
 
 /// Refuses, and says so in the log. What is logged holds nothing of what was sent.
@@ -82,7 +96,7 @@ pub(super) fn refuse(
 }
 
 /// The answer to whoever may not steer; `None` where the caller may.
-pub(super) fn turned_away(request: &HttpRequest, shared: &Shared) -> Option<HttpResponse> {
+fn turned_away(request: &HttpRequest, shared: &Shared) -> Option<HttpResponse> {
     let refusal = admit(caller(request), shared.served.token.as_ref()).err()?;
     let why = refusal.to_string();
     let mut response = refuse(request, shared, status_of(refusal), &why, &why);

@@ -6,6 +6,7 @@ mod control;
 mod page;
 mod unknown;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::telemetry::{Exposition, Life};
 use crate::worker::{ControlHandle, Hold, LaneStatus, StatusHandle};
 
 pub use admit::Token;
-pub use unknown::{UnknownHandle, UnknownStatus};
+pub use unknown::{Counts, CountsHandle, TrackedStatus, UnknownStatus};
 
 /// What does not change while a worker runs.
 #[derive(Debug, Clone, Serialize)]
@@ -49,6 +50,8 @@ pub struct Status {
     pub ready: bool,
     /// Payments in doubt in the whole store; absent before they are counted first.
     pub unknown: Option<UnknownStatus>,
+    /// Tracked payments in the whole store, by lane; lanes without any are left out.
+    pub tracked: BTreeMap<String, TrackedStatus>,
     /// The lanes.
     pub lanes: Vec<LaneStatus>,
 }
@@ -63,8 +66,8 @@ pub struct Served {
     pub control: ControlHandle,
     /// The store, where people's words on payments in doubt are taken.
     pub store: Option<Store>,
-    /// What was counted of payments in doubt.
-    pub unknown: UnknownHandle,
+    /// What was counted of payments in doubt and of tracked ones.
+    pub counts: CountsHandle,
     /// Who holds it may steer, from anywhere; without one only this machine may.
     pub token: Option<Token>,
     /// The metrics, where they are recorded.
@@ -203,8 +206,8 @@ async fn status(shared: web::Data<Shared>) -> HttpResponse {
 impl Shared {
     fn status(&self) -> Status {
         let lanes = self.served.lanes.lanes();
-        let unknown = self.served.unknown.get();
-        Status { about: self.served.about.clone(), ready: is_ready(&lanes), unknown, lanes }
+        let Counts { unknown, tracked } = self.served.counts.get();
+        Status { about: self.served.about.clone(), ready: is_ready(&lanes), unknown, tracked, lanes }
     }
 }
 
@@ -269,7 +272,7 @@ mod tests {
             up_ms: 1,
             first_pull_ms: None,
         };
-        Status { about: about(), ready: true, unknown: None, lanes: vec![lane] }
+        Status { about: about(), ready: true, unknown: None, tracked: BTreeMap::new(), lanes: vec![lane] }
     }
 
     fn about() -> About {
@@ -308,8 +311,8 @@ mod tests {
 
     fn shared(token: Option<Token>) -> web::Data<Shared> {
         let (lanes, control) = (StatusHandle::default(), ControlHandle::default());
-        let unknown = UnknownHandle::default();
-        let served = Served { about: about(), lanes, control, store: None, unknown, token, metrics: None };
+        let counts = CountsHandle::default();
+        let served = Served { about: about(), lanes, control, store: None, counts, token, metrics: None };
         web::Data::new(Shared { served, refusals: control::Refusals::default() })
     }
 

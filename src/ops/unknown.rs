@@ -1,6 +1,7 @@
 //! `POST /unknown/resolve`: a person's word on a payment in doubt, written by the worker whose store it is. And what
-//! `/status` says of payments in doubt.
+//! `/status` says of payments in doubt and of tracked ones.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use actix_web::http::StatusCode;
@@ -10,10 +11,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::Shared;
-use super::control::{BODY_MAX, refuse, turned_away};
+use super::control::{BODY_MAX, mandated, refuse};
+use crate::domain::LaneName;
 use crate::operate::Mandate;
 use crate::operate::unknown::{Answer, NotResolved, Order};
-use crate::store::{Resolved, UnknownSums};
+use crate::store::{Resolved, TrackedSums, UnknownSums};
 use crate::telemetry::Waits;
 
 /// Payments in doubt in the whole store, as last counted.
@@ -27,20 +29,44 @@ pub struct UnknownStatus {
     pub counted_at: Timestamp,
 }
 
-/// What was counted last; empty before the first count.
-#[derive(Debug, Clone, Default)]
-pub struct UnknownHandle(Arc<RwLock<Option<UnknownStatus>>>);
+/// What a lane's tracker holds, as last counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TrackedStatus {
+    /// How many payments.
+    pub count: u64,
+    /// Since when the oldest is tracked.
+    pub oldest: Timestamp,
+    /// When the next sweep of any was due, or will be.
+    pub due: Timestamp,
+}
 
-impl UnknownHandle {
+/// What was counted of the whole store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Payments in doubt; `None` before the first count.
+    pub unknown: Option<UnknownStatus>,
+    /// Tracked payments by lane; lanes without any are left out.
+    pub tracked: BTreeMap<String, TrackedStatus>,
+}
+
+/// What was counted last.
+#[derive(Debug, Clone, Default)]
+pub struct CountsHandle(Arc<RwLock<Counts>>);
+
+impl CountsHandle {
     /// Tells what was counted at `now`.
-    pub fn set(&self, sums: &UnknownSums, now: Timestamp) {
-        let status = UnknownStatus { count: sums.count, oldest: sums.oldest, counted_at: now };
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(status);
+    pub fn set(&self, unknown: &UnknownSums, tracked: &BTreeMap<LaneName, TrackedSums>, now: Timestamp) {
+        let status = |sums: &TrackedSums| TrackedStatus { count: sums.count, oldest: sums.oldest, due: sums.due };
+        let counts = Counts {
+            unknown: Some(UnknownStatus { count: unknown.count, oldest: unknown.oldest, counted_at: now }),
+            tracked: tracked.iter().map(|(lane, sums)| (lane.to_string(), status(sums))).collect(),
+        };
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = counts;
     }
 
     /// What was counted last.
     #[must_use]
-    pub fn get(&self) -> Option<UnknownStatus> {
+    pub fn get(&self) -> Counts {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -51,16 +77,10 @@ pub(super) fn resource() -> Resource {
 
 async fn resolve(request: HttpRequest, body: web::Bytes, shared: web::Data<Shared>) -> HttpResponse {
     let refused = |status, logged: &str, why: &str| refuse(&request, &shared, status, logged, why);
-    if let Some(response) = turned_away(&request, &shared) {
-        return response;
-    }
-    let order: Order = match serde_json::from_slice(&body) {
+    let by = |order: &Order| Mandate::new(&order.who, &order.why);
+    let (order, mandate) = match mandated(&request, &body, &shared, by) {
         Ok(order) => order,
-        Err(error) => return refused(StatusCode::BAD_REQUEST, "no order", &format!("this is no order: {error}")),
-    };
-    let mandate = match Mandate::new(&order.who, &order.why) {
-        Ok(mandate) => mandate,
-        Err(trouble) => return refused(StatusCode::BAD_REQUEST, "no mandate", &trouble.to_string()),
+        Err(response) => return *response,
     };
     let resolution = match order.resolution() {
         Ok(resolution) => resolution,

@@ -36,7 +36,7 @@ pub use postgres::{
 };
 pub use read::{
     AttemptRecord, BookLine, EventKey, EventRecord, NoteRecord, PaymentLine, PaymentRecord, ReadError, Reader,
-    TransferRecord, UnknownFilter, UnknownKey, UnknownLine, UnknownSums,
+    TrackedSums, TransferRecord, UnknownFilter, UnknownKey, UnknownLine, UnknownSums,
 };
 pub use resolution::{Refusal, Resolution, Resolved, Ruling, Unresolved};
 pub use rows::{

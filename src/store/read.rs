@@ -4,8 +4,10 @@
 mod book;
 mod postgres;
 mod sqlite;
+mod tracked;
 mod unknown;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,9 +15,10 @@ use jiff::Timestamp;
 
 use super::rows::{AttemptRow, Ended, EventKind, EventRow, PaymentRow, State, Tracking};
 use super::{Facts, PostgresSettings};
-use crate::domain::{Code, EventId, Fingerprint, Money, PaymentId};
+use crate::domain::{Code, EventId, Fingerprint, LaneName, Money, PaymentId};
 
 pub use book::BookLine;
+pub use tracked::TrackedSums;
 pub use unknown::{UnknownFilter, UnknownKey, UnknownLine, UnknownSums};
 
 /// Why the store was not read.
@@ -245,6 +248,14 @@ impl Reader {
     /// [`ReadError`].
     pub fn unknown_sums(&self, before: Timestamp) -> Result<UnknownSums, ReadError> {
         ask!(self, unknown_sums(before))
+    }
+
+    /// What the tracker of each lane holds; lanes without tracked payments are left out.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn tracked_sums(&self) -> Result<BTreeMap<LaneName, TrackedSums>, ReadError> {
+        ask!(self, tracked_sums())
     }
 
     /// A page of events that ended otherwise than as their payment's own, and where the next page starts.

@@ -32,7 +32,7 @@ impl Life<'_> {
             }
             Self::Shortfall { what } => warn!(what, "set-up falls short of production durability"),
             Self::UnknownsUnread { what } => {
-                warn!(what, "payments in doubt cannot be counted; their metrics stand still")
+                warn!(what, "payments in doubt and tracked ones cannot be counted; their metrics stand still")
             }
             Self::OpsListening { address } => info!(address, "operations HTTP listens"),
         }

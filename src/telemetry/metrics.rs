@@ -5,6 +5,7 @@ mod checks;
 mod help;
 mod process;
 mod spans;
+mod tracked;
 mod unknown;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ pub(crate) use checks::Checked;
 pub(super) use help::describe;
 pub(crate) use process::Process;
 pub(super) use spans::{Dropped, Spans};
+pub(crate) use tracked::{Tracked, TrackedLane};
 pub(crate) use unknown::Unknowns;
 
 /// Upper bounds of every duration histogram, in seconds.
@@ -143,8 +145,6 @@ pub(crate) struct LaneMetrics {
     beat_ok: Counter,
     beat_unknown: Counter,
     bury_failed: Counter,
-    tracked_payments: Gauge,
-    tracked_oldest: Gauge,
     /// Events of this process whose rail has not said what became of them; one gauge over all lanes.
     pub(crate) unknown: Gauge,
     pub(crate) in_flight: Gauge,
@@ -203,8 +203,6 @@ impl LaneMetrics {
             beat_ok: ack("in_progress", "ok"),
             beat_unknown: ack("in_progress", "unknown"),
             bury_failed: counter!("acquit_dead_letter_publish_failures_total", "lane" => lane.clone()),
-            tracked_payments: gauge!("acquit_tracked_payments", "lane" => lane.clone()),
-            tracked_oldest: gauge!("acquit_tracked_oldest_seconds", "lane" => lane.clone()),
             unknown: gauge!("acquit_settlement_unknown"),
             in_flight: gauge!("acquit_messages_in_flight", "lane" => lane.clone()),
             in_flight_limit: gauge!("acquit_in_flight_limit", "lane" => lane.clone()),
@@ -280,12 +278,6 @@ impl LaneMetrics {
 
     pub(crate) fn dead_lettered(&self, code: Code) {
         counter!("acquit_dead_letters_total", "lane" => self.lane.clone(), "reason" => code.as_str()).increment(1);
-    }
-
-    /// What the lane's tracker holds, over all workers.
-    pub(crate) fn tracked(&self, count: u64, oldest: Duration) {
-        self.tracked_payments.set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
-        self.tracked_oldest.set(oldest.as_secs_f64());
     }
 
     /// A tracked payment's outcome is told.

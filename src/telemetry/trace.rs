@@ -20,7 +20,7 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
 use url::Url;
 
-use crate::domain::{Code, PaymentId};
+use crate::domain::{Code, EventId, PaymentId};
 
 use super::metrics::Finished;
 use export::Exporter;
@@ -126,14 +126,8 @@ impl LaneTraces {
     pub(crate) fn process<'a>(&self, arrived: impl FnOnce() -> Arrived<'a>) -> Trace {
         let Some(lane) = &self.0 else { return Trace(None) };
         let arrived = arrived();
-        let parent =
-            TraceContextPropagator::new().extract_with_context(&Context::new(), &Incoming(arrived.traceparent));
         let builder = SpanBuilder::from_name("process payments.requested").with_kind(SpanKind::Consumer);
-        let mut span = lane.tracer.build_with_context(builder, &parent);
-        if !span.is_recording() {
-            return Trace(None);
-        }
-        span.set_attributes(lane.common.iter().cloned());
+        let Some(mut span) = lane.begin(builder, arrived.traceparent) else { return Trace(None) };
         span.set_attributes([
             KeyValue::new("messaging.operation.type", "process"),
             KeyValue::new("messaging.operation.name", "process"),
@@ -146,7 +140,34 @@ impl LaneTraces {
         if let Some(id) = arrived.message_id.filter(|id| is_contract_id(id)) {
             span.set_attribute(KeyValue::new("messaging.message.id", id.to_owned()));
         }
-        Trace(Some(Arc::new(Live { lane: Arc::clone(lane), context: Context::new().with_span(span) })))
+        lane.live(span)
+    }
+
+    /// Begins the span of one sweep of a tracked payment, behind the span of the delivery that brought it. No message
+    /// is received: it is an internal one, and names its event.
+    pub(crate) fn sweep(&self, traceparent: Option<&str>, event: &EventId) -> Trace {
+        let Some(lane) = &self.0 else { return Trace(None) };
+        let builder = SpanBuilder::from_name("sweep payment").with_kind(SpanKind::Internal);
+        let Some(mut span) = lane.begin(builder, traceparent) else { return Trace(None) };
+        span.set_attribute(KeyValue::new("messaging.nats.message.stream_sequence", signed(event.sequence)));
+        lane.live(span)
+    }
+}
+
+impl LaneRunning {
+    /// `None` where it is not sampled.
+    fn begin(&self, builder: SpanBuilder, traceparent: Option<&str>) -> Option<opentelemetry_sdk::trace::Span> {
+        let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &Incoming(traceparent));
+        let mut span = self.tracer.build_with_context(builder, &parent);
+        if !span.is_recording() {
+            return None;
+        }
+        span.set_attributes(self.common.iter().cloned());
+        Some(span)
+    }
+
+    fn live(self: &Arc<Self>, span: opentelemetry_sdk::trace::Span) -> Trace {
+        Trace(Some(Arc::new(Live { lane: Arc::clone(self), context: Context::new().with_span(span) })))
     }
 }
 
@@ -221,6 +242,13 @@ impl Answering {
 }
 
 impl Part<'_> {
+    /// The outcome event of a settled payment.
+    pub(crate) const PUBLISH_SETTLED: Self =
+        Self::Publish { name: "publish payments.settled", destination: "payments.settled" };
+    /// The outcome event of a rejected one.
+    pub(crate) const PUBLISH_REJECTED: Self =
+        Self::Publish { name: "publish payments.rejected", destination: "payments.rejected" };
+
     fn builder(self) -> SpanBuilder {
         let operation = |kind: &'static str, name: &'static str, destination: &'static str| {
             vec![
@@ -281,7 +309,15 @@ impl Trace {
         }
     }
 
-    /// Ends the span.
+    /// Ends the span of a sweep: `settled` or `rejected` where that is told, else what it waits for.
+    pub(crate) fn swept(&self, outcome: &'static str) {
+        let Some(live) = &self.0 else { return };
+        let span = live.context.span();
+        span.set_attribute(KeyValue::new("acquit.outcome", outcome));
+        span.end();
+    }
+
+    /// Ends the span of an event.
     pub(crate) fn finish(&self, how: Finished) {
         let Some(live) = &self.0 else { return };
         let span = live.context.span();

@@ -3,6 +3,7 @@
 use tokio::task::JoinHandle;
 
 use super::event::{Elsewhere, Event, Received};
+use crate::broker::Wire;
 use crate::domain::{Answer, Money};
 use crate::intake::Judged;
 use crate::store::{Condemned, Doubt, Intent, Recorded, Tracked};
@@ -29,7 +30,15 @@ pub(super) enum HandedOver<W> {
     Elsewhere(Event<Elsewhere, W>),
 }
 
-impl<W> Opened<W> {
+impl<W: Wire> Opened<W> {
+    /// Its end, where it has one.
+    pub(super) fn recorded(&self) -> Option<&Recorded> {
+        match self {
+            Self::Final(event) => Some(event.proof()),
+            Self::Go(_) | Self::Doubt(_) | Self::Condemned(_) | Self::Elsewhere(_) | Self::Tracked(_) => None,
+        }
+    }
+
     /// As spans say it.
     pub(super) fn name(&self) -> &'static str {
         match self {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::tells::Tells;
 use crate::broker::{
     AckUnknown, Announced, Broker, Buried, Delay, Delivery, HeldWhy, Hold, PublishError, Waiting, Wire,
 };
@@ -15,8 +16,8 @@ use crate::domain::{Answer, Code, DeadReason, EventId, Finding, LaneName, OrderK
 use crate::intake::{Decode, Decoded, Instants, Judged, Raw, Rules, Unreadable};
 use crate::rails::{Ask, Cleared, Rail};
 use crate::store::{
-    Concluded, Condemned, Doubt, Handed, Intent, NotCondemned, Note, Origin, Peek, Recorded, Route, Stand, Store,
-    StoreLost, TrackLimits, Tracked,
+    Concluded, Condemned, Doubt, Handed, Intent, NotCondemned, Note, Origin, Peek, Route, Stand, Store, StoreLost,
+    TrackLimits,
 };
 use crate::telemetry::trace::Trace;
 
@@ -301,26 +302,15 @@ impl<W: Wire> Event<Doubt, W> {
     }
 }
 
-impl<W: Wire> Event<Tracked, W> {
-    /// Publishes that the payment goes on without this event, and waits for the PubAck.
-    pub(super) async fn announce(self, broker: &Broker<W>) -> Result<Event<Announced, W>, (PublishError, Self)> {
-        let Self { state, held } = self;
-        match broker.announce_tracked(state, held.onward().as_deref()).await {
-            Ok(state) => Ok(Event { state, held }),
-            Err((error, state)) => Err((error, Event { state, held })),
-        }
-    }
-}
-
-impl<W: Wire> Event<Recorded, W> {
-    pub(super) fn proof(&self) -> &Recorded {
+impl<P: Tells, W: Wire> Event<P, W> {
+    pub(super) fn proof(&self) -> &P {
         &self.state
     }
 
-    /// Publishes the outcome and waits for its PubAck.
+    /// Publishes what the proof tells and waits for the PubAck.
     pub(super) async fn announce(self, broker: &Broker<W>) -> Result<Event<Announced, W>, (PublishError, Self)> {
         let Self { state, held } = self;
-        match broker.announce(state, held.onward().as_deref()).await {
+        match state.tell(broker, held.onward().as_deref()).await {
             Ok(state) => Ok(Event { state, held }),
             Err((error, state)) => Err((error, Event { state, held })),
         }

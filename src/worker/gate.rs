@@ -217,7 +217,8 @@ impl Gates {
         if let Some(pass) = self.try_pass(watch) {
             return Some(pass);
         }
-        let _counted = Waiting::enter(self);
+        // What pulls do not wait for takes none of their permits.
+        let _counted = Watch::OF_PULLS.contains(&watch).then(|| Waiting::enter(self));
         let mut changed = self.changes();
         loop {
             changed.heard();

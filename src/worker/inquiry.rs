@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
 use super::dispose::{Disposition, Unfinished};
@@ -14,7 +15,7 @@ use super::process::decide;
 use crate::broker::Wire;
 use crate::domain::Finding;
 use crate::rails::Rail;
-use crate::resilience::Call;
+use crate::resilience::{Call, State};
 use crate::store::Doubt;
 
 /// The right to ask once.
@@ -65,17 +66,35 @@ pub(super) async fn next(gates: &Arc<Gates>, asks: bool, again: Option<Instant>,
         }
     }
     sleep_until(due).await;
-    match (again, asks) {
-        (None, _) => Next::Over,
-        (Some(_), false) => Next::Ask(Asking { own: None, probe: None }),
-        (Some(_), true) => match gates.try_pass(Watch::Inquiries) {
-            Some(own) => Next::Ask(Asking { own: Some(own), probe: gates.try_probe() }),
-            None => Next::NotNow,
-        },
+    if again.is_none() {
+        return Next::Over;
     }
+    Asking::now(gates, asks).map_or(Next::NotNow, Next::Ask)
 }
 
 impl Asking {
+    /// The right to ask now; `None` while inquiries are paused. A rail without a status call has nothing to pause.
+    pub(super) fn now(gates: &Arc<Gates>, asks: bool) -> Option<Self> {
+        if !asks {
+            return Some(Self { own: None, probe: None });
+        }
+        let own = gates.try_pass(Watch::Inquiries)?;
+        Some(Self { own: Some(own), probe: gates.try_probe() })
+    }
+
+    /// The same for a payment that no event waits for: while the breaker lets few through it waits among them until
+    /// `until`, where a sweep that let its turn pass would come again a minute later. Cancel-safe.
+    pub(super) async fn soon(gates: &Arc<Gates>, asks: bool, until: Instant, stop: &CancellationToken) -> Option<Self> {
+        if let Some(asking) = Self::now(gates, asks) {
+            return Some(asking);
+        }
+        if gates.state(Watch::Inquiries) == State::Open {
+            return None;
+        }
+        let own = gates.pass(Watch::Inquiries, until, stop).await?;
+        Some(Self { own: Some(own), probe: gates.try_probe() })
+    }
+
     /// The rail was asked. That it did not say is held against inquiries only: a status call that is out of order must
     /// not keep a rail shut that settles.
     pub(super) fn seen(self, finding: &Finding, took: Duration) {
@@ -96,11 +115,10 @@ impl Asking {
 mod tests {
     use std::num::NonZeroU32;
 
-    use tokio_util::sync::CancellationToken;
-
+    use super::super::gate::Credit;
     use super::super::outside::Outside;
     use super::*;
-    use crate::resilience::{BreakerPolicy, BreakerSettings, State};
+    use crate::resilience::{BreakerPolicy, BreakerSettings};
     use crate::telemetry::metrics::LaneMetrics;
 
     const OPEN: Duration = Duration::from_secs(2);
@@ -148,6 +166,28 @@ mod tests {
         assert!(gates.try_pass(Watch::Settlement).is_some());
         let asking = asked(next(&gates, true, Some(after(5)), after(60)).await);
         asking.seen(&Finding::NotFound, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sweep_waits_among_the_few_that_are_let_through_and_not_while_none_is() {
+        let (gates, stop) = (gates(), CancellationToken::new());
+        fail(&gates, Watch::Inquiries).await;
+        let began = Instant::now();
+        assert!(Asking::soon(&gates, true, after(60), &stop).await.is_none());
+        assert_eq!(began.elapsed(), Duration::ZERO, "it lets its turn pass at once");
+        tokio::time::sleep(OPEN).await;
+        let probes = [Asking::now(&gates, true).unwrap(), Asking::now(&gates, true).unwrap()];
+        let waits = tokio::spawn({
+            let gates = Arc::clone(&gates);
+            async move { Asking::soon(&gates, true, after(60), &CancellationToken::new()).await.is_some() }
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(gates.credit(Instant::now().into_std()), Credit::Open, "pulls do not wait for it");
+        for probe in probes {
+            probe.seen(&Finding::NotFound, Duration::ZERO);
+        }
+        assert!(waits.await.unwrap());
+        assert!(Asking::soon(&gates, false, after(60), &stop).await.is_some(), "nothing to pause");
     }
 
     #[tokio::test(start_paused = true)]

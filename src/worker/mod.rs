@@ -25,6 +25,7 @@ mod slots;
 mod status;
 mod supervise;
 mod sweep;
+mod tells;
 mod track;
 mod tries;
 mod turns;

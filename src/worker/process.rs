@@ -12,13 +12,14 @@ use super::dispose::{Disposition, Unfinished, dispose};
 use super::event::{Elsewhere, Event, Opened, Received};
 use super::gate::{Pass, Watch};
 use super::lost::not_opened;
-use super::{rail, track};
+use super::rail;
+use super::tells::Tells;
 use crate::broker::{Delay, Delivery, Wire};
-use crate::domain::{DeadReason, EventId, Outcome};
+use crate::domain::{DeadReason, EventId};
 use crate::intake::{Judged, Unreadable};
 use crate::rails::Rail;
 use crate::resilience::Call;
-use crate::store::{Condemned, NotCondemned, Recorded, Route, StoreLost};
+use crate::store::{Condemned, NotCondemned, Route, StoreLost};
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{AckKind, Finished};
 use crate::telemetry::step::{Step, at};
@@ -104,22 +105,14 @@ pub(super) async fn opened_as<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, opened
         Opened::Elsewhere(event) => elsewhere(ctx, event).await,
         Opened::Go(event) => rail::submit(ctx, event).await,
         Opened::Doubt(event) => rail::inquire(ctx, event, None).await,
-        Opened::Tracked(event) => track::let_go(ctx, event).await,
+        Opened::Tracked(event) => announce(ctx, event).await,
     }
 }
 
-/// Publishes the outcome, then acknowledges. In this order: an acknowledged event without its outcome event would
-/// leave consumers waiting for ever.
-async fn announce<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Recorded, W>) -> Finished {
-    let finished = match (event.proof().is_duplicate(), event.proof().outcome()) {
-        (true, _) => Finished::Duplicate,
-        (false, Outcome::Settled(_)) => Finished::Settled,
-        (false, Outcome::Rejected(_)) => Finished::Rejected,
-    };
-    let publish = match event.proof().outcome() {
-        Outcome::Settled(_) => Part::Publish { name: "publish payments.settled", destination: "payments.settled" },
-        Outcome::Rejected(_) => Part::Publish { name: "publish payments.rejected", destination: "payments.rejected" },
-    };
+/// Publishes the outcome, or that the payment goes on without its event; then acknowledges. In this order: an
+/// acknowledged event that nothing is told of would leave consumers waiting for ever.
+pub(super) async fn announce<P: Tells, W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<P, W>) -> Finished {
+    let (finished, publish) = (event.proof().finishes(), event.proof().part());
     let mut event = event;
     loop {
         let Some(pass) = pass(ctx, Watch::Outcomes, &event).await else {

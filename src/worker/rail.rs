@@ -10,20 +10,21 @@ use tokio::time::{Instant, timeout};
 use super::context::Context;
 use super::dispose::{Disposition, Unfinished};
 use super::event::{Event, Opened, Settled, Submitted};
-use super::gate::Watch;
+use super::gate::{Pass, Watch};
 use super::held::tell;
 use super::inquiry::{Asking, Next, due, next};
 use super::late::Call as Late;
 use super::process::{condemn, decide, foreign, hand_back, interrupted, opened_as, pass};
 use super::track::offer;
+use super::turns::Turn;
 use crate::broker::Wire;
 use crate::domain::{Answer, Finding, NotSent, Outcome};
 use crate::rails::{Rail, Terms};
 use crate::resilience::Call;
-use crate::store::{Doubt, Intent, StoreLost};
+use crate::store::{Doubt, Intent, Recorded, StoreLost};
 use crate::telemetry::Waits;
 use crate::telemetry::metrics::{Finished, LaneMetrics};
-use crate::telemetry::trace::{Part, Span};
+use crate::telemetry::trace::{Part, Span, Trace};
 
 /// Gives the payment to the rail. The call runs in its own task: it is never dropped half way, and an answer that
 /// comes after the deadline still counts.
@@ -44,28 +45,49 @@ pub(super) fn submit<W: Wire, R: Rail>(
         let turn = ctx.turns.turn(ctx.hold_until(&event), &ctx.stop).await;
         let Some(turn) = turn else { return unsent(&ctx, event).await };
         let Some(pass) = pass(&ctx, Watch::Settlement, &event).await else { return unsent(&ctx, event).await };
-        let (began, probe, deadline) = (Instant::now(), pass.is_probe(), rail.terms().deadline);
-        let span = event.trace().part(Part::Attempt { rail: rail.name() });
-        let (event, mut call) = match event.submit(rail, ctx.outside.now()) {
+        let (probe, deadline) = (pass.is_probe(), rail.terms().deadline);
+        let sending = Sending { turn, pass, span: event.trace().part(Part::Attempt { rail: rail.name() }) };
+        let (event, call) = match event.submit(rail, ctx.outside.now()) {
             Submitted::Sent(event, call) => (event, call),
             // Its deadline passed while it waited: asked again, the store refuses it (AB11).
             Submitted::TooLate(event) => {
-                span.end("too_late");
+                sending.span.end("too_late");
                 return conclude(&ctx, event, Answer::NotSent(NotSent::Pool), None, false).await;
             }
         };
+        let (answer, late) = sending.answered(&ctx.metrics, deadline, call).await;
+        conclude(&ctx, event, answer, late, probe).await
+    })
+}
+
+/// A submission that the limit and the breaker let through, of an event or of a sweep.
+pub(super) struct Sending {
+    pub(super) turn: Turn,
+    pub(super) pass: Pass,
+    pub(super) span: Span,
+}
+
+impl Sending {
+    /// Waits for the answer until `deadline`, and counts it. A call that is still under way then is given back.
+    pub(super) async fn answered(
+        self,
+        metrics: &LaneMetrics,
+        deadline: Duration,
+        mut call: Late,
+    ) -> (Answer, Option<Late>) {
+        let began = Instant::now();
         let (answer, late) = match timeout(deadline, &mut call).await {
             Ok(Ok(answer)) => (answer, None),
             // A panic may have come after the sending.
             Ok(Err(_)) => (Answer::Unknown, None),
             Err(_) => (Answer::Unknown, Some(call)),
         };
-        end_attempt(span, &answer);
-        pass.seen(call_of(&answer), began.elapsed());
-        turn.seen(&answer, late.is_some(), began.elapsed());
-        ctx.metrics.settlement(answer != Answer::Unknown, began.elapsed());
-        conclude(&ctx, event, answer, late, probe).await
-    })
+        end_attempt(self.span, &answer);
+        self.pass.seen(call_of(&answer), began.elapsed());
+        self.turn.seen(&answer, late.is_some(), began.elapsed());
+        metrics.settlement(answer != Answer::Unknown, began.elapsed());
+        (answer, late)
+    }
 }
 
 fn end_attempt(span: Span, answer: &Answer) {
@@ -79,7 +101,7 @@ fn end_attempt(span: Span, answer: &Answer) {
     }
 }
 
-pub(super) fn call_of(answer: &Answer) -> Call {
+fn call_of(answer: &Answer) -> Call {
     match answer {
         Answer::Settled(_) | Answer::InProgress | Answer::Rejected { .. } | Answer::Blocked => Call::Served,
         Answer::NotSent(NotSent::OurFault) => Call::OurFault,
@@ -103,9 +125,8 @@ async fn conclude<W: Wire, R: Rail>(
     loop {
         match event.conclude(&ctx.store, answer.clone()).await {
             Ok(Settled::Final(event)) => {
-                let opened = Opened::Final(event);
-                contradicted(ctx, matches!(answer, Answer::Settled(_)), &opened);
-                return opened_as(ctx, opened).await;
+                contradicted(ctx, matches!(answer, Answer::Settled(_)), Some(event.proof()));
+                return opened_as(ctx, Opened::Final(event)).await;
             }
             Ok(Settled::Elsewhere(event)) => return opened_as(ctx, Opened::Elsewhere(event)).await,
             Ok(Settled::Doubt(event)) if answer == Answer::InProgress => {
@@ -213,13 +234,14 @@ pub(super) fn inquire<W: Wire, R: Rail>(
                     Next::Over => break,
                 },
             };
-            let finding = ask(&ctx, rail.as_ref(), &event, asking).await;
+            let finding = ask(&ctx, rail.as_ref(), event.doubt(), event.trace(), asking).await;
+            ctx.histories.asked(event.id());
             let settled = matches!(finding, Finding::Answered(Answer::Settled(_)));
             said = finding == Finding::Answered(Answer::InProgress);
             match event.resume(&ctx.store, finding, longest).await {
                 Ok(Opened::Doubt(still)) => event = still,
                 Ok(opened) => {
-                    contradicted(&ctx, settled, &opened);
+                    contradicted(&ctx, settled, opened.recorded());
                     drop(aside);
                     return opened_as(&ctx, opened).await;
                 }
@@ -236,17 +258,22 @@ pub(super) fn inquire<W: Wire, R: Rail>(
     })
 }
 
-/// One inquiry, within the rail's deadline.
-async fn ask<W: Wire, R: Rail>(ctx: &Context<W, R>, rail: &R, event: &Event<Doubt, W>, asking: Asking) -> Finding {
+/// One inquiry, within the rail's deadline; for an event or a sweep.
+pub(super) async fn ask<W: Wire, R: Rail>(
+    ctx: &Context<W, R>,
+    rail: &R,
+    doubt: &Doubt,
+    trace: &Trace,
+    asking: Asking,
+) -> Finding {
     let terms = rail.terms();
-    let (span, began) = (event.trace().part(Part::Inquire { rail: rail.name() }), Instant::now());
-    let finding = match timeout(terms.deadline, rail.inquire(&event.doubt().key())).await {
+    let (span, began) = (trace.part(Part::Inquire { rail: rail.name() }), Instant::now());
+    let finding = match timeout(terms.deadline, rail.inquire(&doubt.key())).await {
         Ok(finding) => finding,
         Err(_) => Finding::CannotSay,
     };
     asking.seen(&finding, began.elapsed());
-    ctx.histories.asked(event.id());
-    let finding = believed(finding, ctx.outside.now(), event.doubt().started_at(), &terms);
+    let finding = believed(finding, ctx.outside.now(), doubt.started_at(), &terms);
     end_inquiry(span, &finding);
     finding
 }
@@ -261,9 +288,8 @@ async fn leave<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Doubt, W
 }
 
 /// Says that the rail has settled what ended otherwise: a person has resolved it so, and was wrong.
-fn contradicted<W: Wire, R: Rail>(ctx: &Context<W, R>, settled: bool, stands: &Opened<W>) {
-    if let Opened::Final(event) = stands
-        && let Outcome::Rejected(rejected) = event.proof().outcome()
+pub(super) fn contradicted<W: Wire, R: Rail>(ctx: &Context<W, R>, settled: bool, stands: Option<&Recorded>) {
+    if let Some(Outcome::Rejected(rejected)) = stands.map(Recorded::outcome)
         && settled
     {
         Waits::Contradicted { lane: ctx.name(), payment: rejected.payment_id.as_str() }.emit();
@@ -272,7 +298,7 @@ fn contradicted<W: Wire, R: Rail>(ctx: &Context<W, R>, settled: bool, stands: &O
 
 /// A rail that may have forgotten a key finds nothing under it, whatever it did: from half of the retention on its
 /// "not found" says nothing, and the payment waits for an answer or a person.
-pub(super) fn believed(finding: Finding, now: Timestamp, started_at: Timestamp, terms: &Terms) -> Finding {
+fn believed(finding: Finding, now: Timestamp, started_at: Timestamp, terms: &Terms) -> Finding {
     let age = Duration::try_from(now.duration_since(started_at)).unwrap_or_default();
     let remembered = age <= terms.key_retention / 2;
     if finding == Finding::NotFound && !remembered { Finding::CannotSay } else { finding }

@@ -7,13 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, timeout};
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::task::TaskTracker;
 
 use super::context::Context;
 use super::gate::Watch;
+use super::inquiry::Asking;
 use super::lane::InProgress;
-use super::rail::{believed, call_of};
+use super::rail::{Sending, ask, contradicted};
 use crate::broker::Wire;
 use crate::domain::{Answer, Finding, NotSent, Outcome};
 use crate::intake::{Instants, Judged, Raw};
@@ -21,6 +22,7 @@ use crate::rails::Rail;
 use crate::resilience::Call;
 use crate::store::{Concluded, Doubt, Due, Intent, Recorded, SWEEP_EVERY, Stand};
 use crate::telemetry::metrics::Paused;
+use crate::telemetry::trace::{Part, Trace};
 use crate::telemetry::{Flow, Waits};
 
 /// Payments swept at once. They take no slot of the lane's: its events must not wait for a rail that is late.
@@ -36,26 +38,25 @@ pub(super) async fn run<W: Wire, R: Rail>(ctx: Arc<Context<W, R>>, tasks: TaskTr
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        // A full page: there may be more.
-        while !ctx.stop.is_cancelled() && page(&ctx, &rail, &tasks).await >= usize::from(PAGE) {}
+        while !ctx.stop.is_cancelled() && page(&ctx, &rail, &tasks).await {}
     }
 }
 
-/// One page, to its end. Gives how many payments it had.
-async fn page<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, rail: &Arc<R>, tasks: &TaskTracker) -> usize {
-    let list = match ctx.store.due(ctx.lane.name.clone(), PAGE).await {
+/// One page, to its end. Whether it was full: then there may be more.
+async fn page<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, rail: &Arc<R>, tasks: &TaskTracker) -> bool {
+    // An inquiry takes no turn, of an event no more than of a sweep; but what a slow rail bears bounds them all.
+    let most = u16::try_from(ctx.slots.allowed()).map_or(PAGE, |allowed| allowed.min(PAGE));
+    let list = match ctx.store.due(ctx.lane.name.clone(), most).await {
         Ok(list) => list,
         Err(lost) => {
             ctx.store_lost(&lost);
-            return 0;
+            return false;
         }
     };
     if let InProgress::Track(policy) = &ctx.lane.in_progress {
         let full = ctx.tracker.saw(&list.totals, &policy.limits);
         ctx.gates.hold(Paused::Tracker, full);
     }
-    let oldest = list.totals.oldest.map(|since| ctx.outside.now().duration_since(since));
-    ctx.metrics.tracked(list.totals.count, oldest.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default());
     let swept: Vec<_> = list
         .due
         .into_iter()
@@ -72,38 +73,62 @@ async fn page<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, rail: &Arc<R>, tasks: 
             (event, swept)
         })
         .collect();
-    let count = swept.len();
+    let full = swept.len() >= usize::from(most);
     for (event, task) in swept {
         // What panicked is due again, each minute: nobody would know.
         if task.await.is_err() {
             Flow::HandlerPanicked { lane: ctx.name(), event: &event, starts: 1 }.emit();
         }
     }
-    count
+    full
 }
 
 async fn one<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, rail: &Arc<R>, due: Due) {
-    let trace = due.message().header("traceparent").map(str::to_owned);
+    let incoming = due.message().header("traceparent").map(str::to_owned);
+    let trace = ctx.traces.sweep(incoming.as_deref(), &due.origin().event);
+    let outcome = go_on(&Sweep { ctx, rail, trace: &trace }, due, incoming.as_deref()).await;
+    trace.swept(outcome);
+}
+
+/// One sweep: what its steps share.
+struct Sweep<'a, W: Wire, R> {
+    ctx: &'a Arc<Context<W, R>>,
+    rail: &'a Arc<R>,
+    trace: &'a Trace,
+}
+
+/// Gives what became of it, as spans say it.
+async fn go_on<W: Wire, R: Rail>(sweep: &Sweep<'_, W, R>, due: Due, incoming: Option<&str>) -> &'static str {
+    let Sweep { ctx, rail, trace } = *sweep;
     let judged = judge(ctx, &due);
-    if judged.is_none() {
-        Waits::TrackedUnreadable { lane: ctx.name(), event: &due.origin().event.to_string() }.emit();
+    match &judged {
+        Some(judged) => trace.payment(judged.payment_id()),
+        None => Waits::TrackedUnreadable { lane: ctx.name(), event: &due.origin().event.to_string() }.emit(),
     }
+    let span = trace.part(Part::Claim);
     let mut stand = match ctx.store.sweep(due, judged, ctx.route()).await {
         Ok(stand) => stand,
-        Err(lost) => return ctx.store_lost(&lost),
+        Err(lost) => {
+            span.fail("store_lost");
+            ctx.store_lost(&lost);
+            return "later";
+        }
     };
+    let claimed = !matches!(stand, None | Some(Stand::Elsewhere { .. }));
+    span.end(if claimed { "claimed" } else { "elsewhere" });
     // An inquiry may allow a sending, and either may bring the end; a doubt that stays waits for the next sweep.
     while let Some(now) = stand {
         stand = match now {
-            Stand::Final(recorded) => return announce(ctx, recorded, trace.as_deref()).await,
-            Stand::Doubt(doubt) if doubt.rail() == rail.name() => inquire(ctx, rail, doubt).await,
-            Stand::Go(intent) if intent.rail() == rail.name() => submit(ctx, rail, intent).await,
+            Stand::Final(recorded) => return announce(sweep, recorded, incoming).await,
+            Stand::Doubt(doubt) if doubt.rail() == rail.name() => inquire(sweep, doubt).await,
+            Stand::Go(intent) if intent.rail() == rail.name() => submit(sweep, intent).await,
             // Only the rail that an attempt names is ever asked about it.
             Stand::Doubt(_) => None,
             Stand::Go(intent) => conclude(ctx, intent.dispatch().1, Answer::NotSent(NotSent::Pool)).await,
             Stand::Condemned(_) | Stand::Tracked(_) | Stand::Elsewhere { .. } => None,
         };
     }
+    "later"
 }
 
 /// Judges the message as its event would be judged now.
@@ -116,8 +141,10 @@ fn judge<W: Wire, R: Rail>(ctx: &Context<W, R>, due: &Due) -> Option<Judged> {
     Some(ctx.lane.rules.judge(decoded, &origin.scheme, at))
 }
 
-async fn inquire<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, rail: &Arc<R>, doubt: Doubt) -> Option<Stand> {
-    let terms = rail.terms();
+/// Asks the rail what became of the payment, where the breaker of inquiries lets it: if not, the store's schedule goes
+/// on as if it had been asked, like that of an event.
+async fn inquire<W: Wire, R: Rail>(sweep: &Sweep<'_, W, R>, doubt: Doubt) -> Option<Stand> {
+    let Sweep { ctx, rail, trace } = *sweep;
     if let Some(call) = ctx.late.take(&doubt) {
         // This process sent it, and the answer that came too late for that sweep is better than any inquiry.
         if call.is_finished() {
@@ -125,14 +152,20 @@ async fn inquire<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, rail: &Arc<R>, doub
         }
         ctx.late.keep(&doubt, call);
     }
-    let finding = match timeout(terms.deadline, rail.inquire(&doubt.key())).await {
-        Ok(finding) => believed(finding, ctx.outside.now(), doubt.started_at(), &terms),
-        Err(_) => Finding::CannotSay,
-    };
+    let until = Instant::now().checked_add(PATIENCE)?;
+    let asking = Asking::soon(&ctx.gates, rail.answers_inquiries(), until, &ctx.stop).await?;
+    let finding = ask(ctx, rail.as_ref(), &doubt, trace, asking).await;
+    let settled = matches!(finding, Finding::Answered(Answer::Settled(_)));
+    let terms = rail.terms();
     let longest = terms.longest_execution.saturating_add(terms.deadline);
     match ctx.store.resume(doubt, finding, longest).await {
         Ok(Stand::Doubt(_)) => None,
-        Ok(stand) => Some(stand),
+        Ok(stand) => {
+            if let Stand::Final(recorded) = &stand {
+                contradicted(ctx, settled, Some(recorded));
+            }
+            Some(stand)
+        }
         Err((lost, _)) => {
             ctx.store_lost(&lost);
             None
@@ -140,25 +173,26 @@ async fn inquire<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, rail: &Arc<R>, doub
     }
 }
 
-/// Sends what may be sent. The call runs in its own task, and an answer past the deadline still counts.
-async fn submit<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, rail: &Arc<R>, intent: Intent) -> Option<Stand> {
+/// Sends what may be sent, within the lane's limit. The call runs in its own task, and an answer past the deadline
+/// still counts.
+async fn submit<W: Wire, R: Rail>(sweep: &Sweep<'_, W, R>, intent: Intent) -> Option<Stand> {
+    let Sweep { ctx, rail, trace } = *sweep;
     let until = Instant::now().checked_add(PATIENCE)?;
-    let pass = ctx.gates.pass(Watch::Settlement, until, &ctx.stop).await;
+    let allowed = match ctx.turns.turn(until, &ctx.stop).await {
+        Some(turn) => ctx.gates.pass(Watch::Settlement, until, &ctx.stop).await.map(|pass| (turn, pass)),
+        None => None,
+    };
     let (order, doubt) = intent.dispatch();
-    let Some(pass) = pass.filter(|_| ctx.outside.now() < order.deadline()) else {
+    let Some((turn, pass)) = allowed.filter(|_| ctx.outside.now() < order.deadline()) else {
         return conclude(ctx, doubt, Answer::NotSent(NotSent::Pool)).await;
     };
-    let (began, deadline, rail) = (Instant::now(), rail.terms().deadline, Arc::clone(rail));
-    let mut call = tokio::spawn(async move { rail.submit(&order).await });
-    let answer = match timeout(deadline, &mut call).await {
-        Ok(answer) => answer.unwrap_or(Answer::Unknown),
-        Err(_) => {
-            ctx.late.keep(&doubt, call);
-            Answer::Unknown
-        }
-    };
-    pass.seen(call_of(&answer), began.elapsed());
-    ctx.metrics.settlement(answer != Answer::Unknown, began.elapsed());
+    let sending = Sending { turn, pass, span: trace.part(Part::Attempt { rail: rail.name() }) };
+    let (deadline, rail) = (rail.terms().deadline, Arc::clone(rail));
+    let call = tokio::spawn(async move { rail.submit(&order).await });
+    let (answer, late) = sending.answered(&ctx.metrics, deadline, call).await;
+    if let Some(call) = late {
+        ctx.late.keep(&doubt, call);
+    }
     conclude(ctx, doubt, answer).await
 }
 
@@ -183,25 +217,36 @@ async fn conclude<W: Wire, R: Rail>(ctx: &Context<W, R>, doubt: Doubt, answer: A
 }
 
 /// Publishes the outcome; once it is confirmed the tracker lets go of the payment.
-async fn announce<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, recorded: Recorded, trace: Option<&str>) {
-    let Some(until) = Instant::now().checked_add(PATIENCE) else { return };
-    let Some(pass) = ctx.gates.pass(Watch::Outcomes, until, &ctx.stop).await else { return };
+async fn announce<W: Wire, R: Rail>(
+    sweep: &Sweep<'_, W, R>,
+    recorded: Recorded,
+    incoming: Option<&str>,
+) -> &'static str {
+    let Sweep { ctx, trace, .. } = *sweep;
+    let Some(until) = Instant::now().checked_add(PATIENCE) else { return "not_told" };
+    let Some(pass) = ctx.gates.pass(Watch::Outcomes, until, &ctx.stop).await else { return "not_told" };
     let (began, event) = (Instant::now(), recorded.event().to_string());
-    let outcome = match recorded.outcome() {
-        Outcome::Settled(_) => "settled",
-        Outcome::Rejected(_) => "rejected",
+    let (outcome, publish) = match recorded.outcome() {
+        Outcome::Settled(_) => ("settled", Part::PUBLISH_SETTLED),
+        Outcome::Rejected(_) => ("rejected", Part::PUBLISH_REJECTED),
     };
-    match ctx.broker.announce(recorded, trace).await {
+    let span = trace.part(publish);
+    match ctx.broker.announce(recorded, trace.onward(incoming).as_deref()).await {
         Ok(announced) => {
+            span.end("confirmed");
             pass.seen(Call::Served, began.elapsed());
             if let Err(lost) = ctx.store.told(&announced).await {
-                return ctx.store_lost(&lost);
+                ctx.store_lost(&lost);
+                return outcome;
             }
             ctx.metrics.tracked_ended(outcome);
+            outcome
         }
         Err((error, _)) => {
+            span.fail("not_confirmed");
             pass.seen(Call::Down, began.elapsed());
             Flow::OutcomeNotConfirmed { lane: ctx.name(), event: &event, detail: &error.to_string() }.emit();
+            "not_told"
         }
     }
 }

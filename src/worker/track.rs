@@ -4,23 +4,15 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::context::Context;
-use super::dispose::Unfinished;
 use super::event::{Event, HandedOver, Opened};
-use super::gate::Watch;
 use super::lane::InProgress;
-use super::process::{interrupted, opened_as, pass, wait_or_leave};
+use super::process::{announce, opened_as};
 use crate::broker::Wire;
 use crate::domain::Money;
 use crate::rails::Rail;
-use crate::resilience::Call;
-use crate::store::{Doubt, TrackLimits, Tracked, TrackerTotals};
-use crate::telemetry::Flow;
-use crate::telemetry::metrics::{AckKind, Finished, Paused};
-use crate::telemetry::step::{Step, at};
-use crate::telemetry::trace::{Answering, Part};
+use crate::store::{Doubt, TrackLimits, TrackerTotals};
+use crate::telemetry::metrics::{Finished, Paused};
 
 /// What this lane knows of its tracker.
 #[derive(Default)]
@@ -66,7 +58,7 @@ pub(super) async fn offer<W: Wire, R: Rail>(
         return Err(event);
     }
     match event.track(&ctx.store, policy.limits.clone()).await {
-        Ok(HandedOver::Tracked(event)) => Ok(let_go(ctx, event).await),
+        Ok(HandedOver::Tracked(event)) => Ok(announce(ctx, event).await),
         Ok(HandedOver::Final(event)) => Ok(opened_as(ctx, Opened::Final(event)).await),
         Ok(HandedOver::Elsewhere(event)) => Ok(opened_as(ctx, Opened::Elsewhere(event)).await),
         Ok(HandedOver::Kept(event)) => Err(event),
@@ -78,43 +70,6 @@ pub(super) async fn offer<W: Wire, R: Rail>(
         Err((lost, event)) => {
             ctx.store_lost(&lost);
             Err(event)
-        }
-    }
-}
-
-/// Tells that the payment goes on without its event, then acknowledges. In this order: whoever waits for an outcome
-/// must not have to guess where it went.
-pub(super) async fn let_go<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Tracked, W>) -> Finished {
-    let publish = Part::Publish { name: "publish payments.held", destination: "payments.held" };
-    let mut event = event;
-    loop {
-        let Some(pass) = pass(ctx, Watch::Outcomes, &event).await else {
-            return interrupted(ctx, event, "outcome events get no confirmation").await;
-        };
-        let (probe, began, span) = (pass.is_probe(), Instant::now(), event.trace().part(publish));
-        match event.announce(&ctx.broker).await {
-            Ok(announced) => {
-                span.end("confirmed");
-                pass.seen(Call::Served, began.elapsed());
-                at(Step::BeforeAck);
-                let (id, sent) = (announced.id().clone(), Instant::now());
-                let span = announced.trace().part(Part::Answer(Answering::Ack));
-                let acked = announced.acknowledge().await;
-                span.confirmed(acked.is_ok());
-                ctx.acknowledged(AckKind::Ack, &id, acked, sent.elapsed());
-                ctx.histories.finished(&id);
-                return Finished::Tracked;
-            }
-            Err((error, back)) => {
-                span.fail("not_confirmed");
-                pass.seen(Call::Down, began.elapsed());
-                let (id, detail) = (back.id().to_string(), error.to_string());
-                Flow::OutcomeNotConfirmed { lane: ctx.name(), event: &id, detail: &detail }.emit();
-                match wait_or_leave(ctx, back, Unfinished::StoreLost, probe, "no confirmation of payments.held").await {
-                    Ok(again) => event = again,
-                    Err(end) => return end,
-                }
-            }
         }
     }
 }

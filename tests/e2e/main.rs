@@ -34,6 +34,7 @@ mod sample;
 mod site;
 mod stops;
 mod stores;
+mod sweeps;
 mod traces;
 mod tracking;
 mod unknown;

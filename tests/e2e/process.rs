@@ -57,6 +57,7 @@ pub(crate) struct Lane {
 pub(crate) struct Breakers {
     pub(crate) settlement: String,
     pub(crate) dead_letters: String,
+    pub(crate) inquiries: String,
 }
 
 impl Lane {

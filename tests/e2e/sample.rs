@@ -129,9 +129,8 @@ async fn the_demo_over_http_agrees_with_the_ledger_of_its_service() {
         .unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let (settled, rail) = (&report["settled"], &report["rail"]);
-    assert_eq!((&report["conserved"], &rail["agrees"]), (&true.into(), &true.into()), "{report:#}");
-    assert_eq!(rail["effects"], *settled, "{report:#}");
-    assert!(rail["submissions"].as_u64() > settled.as_u64(), "faults had payments sent again: {report:#}");
+    // That the ledger agrees is part of it; the contract's object has no place for the ledger itself.
+    assert_eq!((&report["conserved"], report.get("rail")), (&true.into(), None), "{report:#}");
+    assert!(report["settled"].as_u64().unwrap() > 0, "{report:#}");
     assert!(report["breaker"]["opened"].as_u64().unwrap() >= 1, "{report:#}");
 }

@@ -14,9 +14,11 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::http_rail::Bank;
 use crate::load::Load;
 use crate::process::{Worker, wait_until};
 use crate::site::{Role, Setup, Site};
+use crate::tracking::track;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PUBLISHER: &str = "00f067aa0ba902b7";
@@ -260,6 +262,52 @@ async fn an_events_span_continues_the_publishers_trace_and_holds_no_value_of_the
         assert!(!receiver.posts().iter().any(held), "{canary} is in a span");
     }
     site.reconciled().await;
+}
+
+#[tokio::test]
+async fn a_sweeps_span_goes_on_behind_that_of_the_event_it_stands_for() {
+    let site = Site::new(Setup::default()).await;
+    let receiver = Receiver::start(Manner::Takes).await;
+    let late = "idempotent = false\n[[behaviour]]\nkind = \"in_progress\"\nafter = \"2s\"\n";
+    let bank = Bank::start(&site, late, None).await;
+    track(&site, bank.address, "");
+    let worker = worker(&site, &receiver.endpoint).await;
+    let id = format!("PAY-SWEPT:{}", "0123456789abcdef");
+    publish(&site, "k1", &id, payment("PAY-SWEPT", "book"), &parent_of_publisher()).await;
+    let sweeps = || receiver.spans().into_iter().filter(|seen| seen.span.name == "sweep payment");
+    wait_until("the last sweep arrives", Duration::from_secs(60), async || {
+        sweeps().any(|seen| seen.get("acquit.outcome") == Some("settled"))
+    })
+    .await;
+    worker.stop().await;
+    let spans = receiver.spans();
+    let process = spans.iter().find(|seen| seen.span.kind() == SpanKind::Consumer).unwrap();
+    assert_eq!(process.get("acquit.outcome"), Some("tracked"));
+    for seen in sweeps() {
+        assert_eq!((hex(&seen.span.trace_id), &seen.span.parent_span_id), (TRACE.into(), &process.span.span_id));
+        assert_eq!((seen.span.kind(), seen.get("acquit.payment_id")), (SpanKind::Internal, Some("PAY-SWEPT")));
+        assert_eq!(seen.get("messaging.nats.message.stream_sequence"), Some("1"));
+    }
+    let steps = |of: &Seen| {
+        let mut steps: Vec<_> = spans.iter().filter(|seen| seen.span.parent_span_id == of.span.span_id).collect();
+        steps.sort_by_key(|seen| seen.span.start_time_unix_nano);
+        steps.into_iter().map(|seen| (seen.span.name.clone(), seen.get("acquit.outcome").unwrap().to_owned())).collect()
+    };
+    let last = sweeps().find(|seen| seen.get("acquit.outcome") == Some("settled")).unwrap();
+    let asked: Vec<(String, String)> = sweeps().flat_map(|seen| -> Vec<_> { steps(&seen) }).collect();
+    assert!(asked.contains(&("inquire payment".to_owned(), "settled".to_owned())), "{asked:?}");
+    let published = ("publish payments.settled".to_owned(), "confirmed".to_owned());
+    let of_last: Vec<(String, String)> = steps(&last);
+    assert_eq!(
+        (of_last.first().map(|(name, _)| name.as_str()), of_last.last()),
+        (Some("claim payment"), Some(&published))
+    );
+    let stored = site.broker.last_on("PAYMENT_OUTCOMES", "payments.settled.book.k1").await.unwrap();
+    assert_eq!(stored.header("traceparent"), Some(format!("00-{TRACE}-{}-01", hex(&last.span.span_id)).as_str()));
+    for canary in CANARIES {
+        let held = |post: &Vec<u8>| post.windows(canary.len()).any(|window| window == canary.as_bytes());
+        assert!(!receiver.posts().iter().any(held), "{canary} is in a span");
+    }
 }
 
 #[tokio::test]

@@ -29,7 +29,22 @@ struct Shared {
     desks: RwLock<Option<Arc<Semaphore>>>,
     /// POSTs and inquiries by key in this process.
     counts: Mutex<HashMap<String, [u32; 2]>>,
+    inquiries: Mutex<Inquiries>,
 }
+
+/// Inquiries that have come in this process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Inquiries {
+    /// All of them.
+    pub came: u64,
+    /// Under way now.
+    pub under_way: u32,
+    /// The most that were under way at once since the script began.
+    pub at_once: u32,
+}
+
+/// An inquiry that is under way.
+struct Inquiring<'a>(&'a Shared);
 
 /// A running stand-in.
 pub struct ScriptedRail {
@@ -53,6 +68,7 @@ impl ScriptedRail {
             script: RwLock::new(Arc::new(script)),
             began: Mutex::new(Instant::now()),
             counts: Mutex::default(),
+            inquiries: Mutex::default(),
         });
         let data = web::Data::from(Arc::clone(&shared));
         let server = HttpServer::new(move || {
@@ -88,6 +104,8 @@ impl ScriptedRail {
         let mut now = self.shared.script.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *now, Arc::new(script));
         *self.shared.began.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        let mut inquiries = self.shared.inquiries.lock().unwrap_or_else(PoisonError::into_inner);
+        inquiries.at_once = inquiries.under_way;
         Arc::unwrap_or_clone(before)
     }
 
@@ -111,6 +129,12 @@ impl ScriptedRail {
     pub fn asked_about(&self) -> usize {
         let counts = self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.values().filter(|[_, inquiries]| *inquiries > 0).count()
+    }
+
+    /// How many inquiries have come.
+    #[must_use]
+    pub fn inquiries(&self) -> Inquiries {
+        *self.shared.inquiries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The ledger in numbers.
@@ -148,9 +172,23 @@ impl Shared {
         *count
     }
 
+    fn inquiry(&self) -> Inquiring<'_> {
+        let mut seen = self.inquiries.lock().unwrap_or_else(PoisonError::into_inner);
+        let under_way = seen.under_way.saturating_add(1);
+        *seen = Inquiries { came: seen.came.saturating_add(1), under_way, at_once: seen.at_once.max(under_way) };
+        Inquiring(self)
+    }
+
     fn script(&self) -> (Arc<Script>, Duration) {
         let since = self.began.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
         (Arc::clone(&self.script.read().unwrap_or_else(PoisonError::into_inner)), since)
+    }
+}
+
+impl Drop for Inquiring<'_> {
+    fn drop(&mut self) {
+        let mut seen = self.0.inquiries.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.under_way = seen.under_way.saturating_sub(1);
     }
 }
 
@@ -237,6 +275,7 @@ async fn inquire(shared: web::Data<Shared>, request: HttpRequest, key: web::Path
         return HttpResponse::Unauthorized().json(json!({ "error": "token" }));
     }
     let nth = shared.count(&key, 1);
+    let _under_way = shared.inquiry();
     tokio::time::sleep(script.latency(&key, nth, since)).await;
     let unknown = || HttpResponse::NotFound().json(json!({ "status": "NOT_FOUND" }));
     match script.behaviour(&key, nth, true, since) {

@@ -119,8 +119,10 @@ fn the_json_object_has_the_fields_of_the_contract_and_no_others() {
         "breaker": {"opened": 1, "probes": 6, "pulls_while_open": 0},
         "elapsed_s": 9.25, "settled_per_s": 15432.4,
     });
-    let object: Value = serde_json::to_value(sample()).expect("JSON");
-    assert_eq!(object, golden);
+    for rail in [None, Some(RailReport::default())] {
+        let object: Value = serde_json::to_value(Report { rail, ..sample() }).expect("JSON");
+        assert_eq!(object, golden);
+    }
 }
 
 #[test]

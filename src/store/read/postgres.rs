@@ -1,6 +1,7 @@
 //! Reading from PostgreSQL, on a connection with a runtime of its own: whoever asks waits for the answer where it is.
 
 mod check;
+mod tracked;
 mod unknown;
 
 use std::future::Future;

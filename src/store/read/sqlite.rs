@@ -2,6 +2,7 @@
 //! reset.
 
 mod check;
+mod tracked;
 mod unknown;
 
 use std::path::Path;

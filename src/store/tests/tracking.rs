@@ -316,7 +316,29 @@ async fn a_tracked_payment_keeps_what_it_reserved_until_its_end(home: Home) {
     drop(intent(open(&store, 3, limited("PAY-3", 100).valid(), RAIL).await));
 }
 
+async fn what_a_tracker_holds_is_counted_with_its_money_and_its_next_sweep(home: Home) {
+    let store = home.store().await;
+    assert!(home.reader().tracked_sums().unwrap().is_empty());
+    for (sequence, minor) in [(5, 700), (6, 11)] {
+        let wish = Wish::new(&format!("PAY-{sequence}"), minor);
+        let doubt = in_progress(&store, sequence, &wish).await;
+        drop(tracked(track(&store, doubt, &many()).await));
+        home.pass(Duration::from_secs(30));
+    }
+    // In doubt as well, and its event's.
+    drop(in_progress(&store, 7, &Wish::new("PAY-7", 5)).await);
+    let sums = home.reader().tracked_sums().unwrap();
+    let (lane, of) = sums.first_key_value().unwrap();
+    assert_eq!((sums.len(), lane, of.count), (1, &origin(1).lane, 2));
+    let money: Vec<_> = of.money.values().map(|(currency, minor)| (currency.code(), *minor)).collect();
+    assert_eq!(money, [("EUR", 711)]);
+    // The first sweep comes a second later; the first payment's is the next.
+    assert_eq!(of.due.duration_since(of.oldest).as_secs(), 1);
+    assert_eq!(list(&store).await.due.len(), 2);
+}
+
 both![
+    what_a_tracker_holds_is_counted_with_its_money_and_its_next_sweep,
     a_tracked_payment_keeps_what_it_reserved_until_its_end,
     a_tracked_payment_is_finished_without_its_event_and_leaves_the_tracker_once_it_is_told,
     nothing_but_an_end_that_is_told_leaves_the_tracker,

@@ -52,9 +52,18 @@ const GAUGES: &[(&str, &str)] = &[
     ("acquit_unknown_oldest_age_seconds", "Age of the oldest payment in doubt in the whole store; 0 for none."),
     (
         "acquit_tracked_payments",
-        "Payments that the tracker owns in place of their events, over all workers of the store.",
+        "Payments that the tracker owns in place of their events, in the whole store; the same in every worker of a fleet.",
     ),
-    ("acquit_tracked_oldest_seconds", "How long the oldest of them is tracked."),
+    ("acquit_tracked_amount", "Money of tracked payments in the whole store, in the currency's own unit."),
+    ("acquit_tracked_oldest_age_seconds", "How long the oldest of them is tracked; 0 for none."),
+    (
+        "acquit_tracked_overdue_age_seconds",
+        "How long ago the longest waiting of them was due for its next sweep; 0 where none is.",
+    ),
+    (
+        "acquit_last_count_timestamp_seconds",
+        "Unix time at which payments in doubt and tracked ones were counted last; before that, of the start.",
+    ),
     ("acquit_breaker_state", "1 for the state a breaker is in."),
     ("acquit_pulls_paused", "1 where this reason keeps the lane from pulling."),
     ("acquit_consumer_pending_messages", "Events not yet delivered, from consumer info."),
