@@ -315,8 +315,8 @@ impl Account {
     #[must_use]
     pub fn key(&self) -> String {
         match self {
-            Self::Iban(iban) => format!("iban:{}", iban.0),
-            Self::Other(OtherAccount { id, scheme: None }) => format!("other::{id}"),
+            Self::Iban(iban) => ["iban:", &iban.0].concat(),
+            Self::Other(OtherAccount { id, scheme: None }) => ["other::", id].concat(),
             Self::Other(OtherAccount { id, scheme: Some(scheme) }) => {
                 format!("other:{}:{id}", scheme.replace('%', "%25").replace(':', "%3A"))
             }

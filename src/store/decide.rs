@@ -34,7 +34,7 @@ pub(super) use person::check;
 
 /// Decides a group. `asks` are applied in the order given.
 pub(super) fn decide(rows: Rows, asks: &[Ask<'_>], terms: &Terms) -> (Changes, Vec<Verdict>) {
-    let mut group = Group::new(rows, terms);
+    let mut group = Group::new(rows, asks.len(), terms);
     let verdicts = asks.iter().map(|ask| group.answer(ask)).collect();
     (group.into_changes(), verdicts)
 }
@@ -63,12 +63,9 @@ struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
-    fn new(rows: Rows, terms: &'a Terms) -> Self {
-        let payments = rows
-            .payments
-            .into_iter()
-            .map(|(id, row)| (id, Slot { row, mark: Mark::Stands }))
-            .collect::<HashMap<_, _>>();
+    fn new(rows: Rows, asks: usize, terms: &'a Terms) -> Self {
+        let mut payments = HashMap::with_capacity(asks);
+        payments.extend(rows.payments.into_iter().map(|(id, row)| (id, Slot { row, mark: Mark::Stands })));
         Self {
             terms,
             claim: SignedDuration::try_from(terms.claim).unwrap_or(SignedDuration::from_mins(5)),

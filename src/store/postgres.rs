@@ -6,8 +6,10 @@
 //! each table by its key. Whatever two processes do all the same to each other's groups (a unique key, a deadlock) is
 //! [`Trouble::Again`]: the group is decided anew over the rows that stand then.
 
+mod accounts;
 mod connect;
 mod durability;
+mod instant;
 mod load;
 mod migrate;
 mod prune;
@@ -89,6 +91,7 @@ struct Memory {
     streams: HashMap<(StreamName, i64), i64>,
     payments: Block,
     accounts: Block,
+    known: accounts::Known,
     /// This process's round of pruning, while its session holds the lock for it.
     round: Option<prune::Round>,
 }
@@ -232,6 +235,7 @@ impl Backend for Postgres {
         self.settle(end).await?;
         self.memory.payments.used(changes.new_payments.iter().map(|row| row.row).max());
         self.memory.accounts.used(changes.new_accounts.iter().map(|(_, row)| row.id).max());
+        self.memory.known.learn(changes.new_accounts.iter().map(|(key, row)| (key, row)));
         Ok(())
     }
 

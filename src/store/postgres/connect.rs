@@ -93,6 +93,8 @@ pub(in crate::store) enum Fault {
     Sql(tokio_postgres::Error),
     /// A value is not what the schema says; names the column.
     Row(&'static str),
+    /// An account that is remembered is not there, or has another name.
+    Stale,
 }
 
 impl From<tokio_postgres::Error> for Fault {
@@ -106,6 +108,7 @@ impl Fault {
     pub(super) fn trouble(self) -> Trouble {
         let error = match self {
             Self::Row(what) => return Trouble::Content(what.to_owned()),
+            Self::Stale => return Trouble::Again("an account is not what it was".to_owned()),
             Self::Sql(error) => error,
         };
         let Some(state) = error.code() else { return Trouble::Lost(StoreLost::Failed(text(&error))) };

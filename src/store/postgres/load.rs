@@ -1,13 +1,16 @@
 //! Rows read into plain data, under lock.
 
-use futures_util::future::{try_join, try_join4};
+use std::borrow::Cow;
+
+use futures_util::future::{try_join, try_join3, try_join4};
 use jiff::Timestamp;
+use tokio::task::yield_now;
 use tokio_postgres::Row;
 
 use super::super::rows::{
-    AccountKey, AccountRow, AttemptRow, Claim, DayKey, Ended, EventKind, EventRow, PaymentRow, Rows, StartRow, State,
-    Wanted,
+    AttemptRow, Claim, DayKey, Ended, EventKind, EventRow, PaymentRow, Rows, StartRow, State, Wanted,
 };
+use super::accounts::Accounts;
 use super::connect::{Fault, Session};
 use super::{Block, Memory, spending, sql};
 use crate::domain::{
@@ -22,28 +25,51 @@ struct Keys {
     locks: Vec<i64>,
 }
 
+impl Keys {
+    /// The stream, the first and the last number, where they are one stream's and so close together that what lies
+    /// between them is no burden.
+    fn close(&self) -> Option<(i64, i64, i64)> {
+        let stream = *self.streams.first()?;
+        let (first, last) = (*self.sequences.iter().min()?, *self.sequences.iter().max()?);
+        let most = i64::try_from(self.sequences.len()).ok()?.saturating_mul(4);
+        let one = self.streams.iter().all(|other| *other == stream);
+        (one && last.saturating_sub(first) < most).then_some((stream, first, last))
+    }
+
+    /// What stands under these numbers, one by one or all `between` the first and the last.
+    async fn query(&self, session: &Session, each: &'static str, between: &'static str) -> Result<Vec<Row>, Fault> {
+        match self.close() {
+            Some((stream, first, last)) => session.query(between, &[&stream, &first, &last]).await,
+            None => session.query(each, &[&self.streams, &self.sequences]).await,
+        }
+    }
+}
+
 pub(super) async fn load(session: &Session, memory: &mut Memory, wanted: &Wanted) -> Result<Rows, Fault> {
     numbers(session, memory, wanted).await?;
     let keys = keys(session, memory, &wanted.events).await?;
     let ids = ids(session, memory, wanted).await?;
-    let account_keys: Vec<&str> = wanted.accounts.iter().map(|account| &*account.key).collect();
-    let currencies: Vec<&str> = wanted.accounts.iter().map(|account| account.currency).collect();
-    // Sent in this order and in one go; the server works through them one after the other.
-    let locked = async {
+    // Sent in this order, and none waits for another's answer; the server works through them one after the other.
+    let begun = async {
         session.client.batch_execute("BEGIN").await?;
         Ok(())
     };
-    let (((), _), (payments, (events, starts), accounts, now)) = try_join(
-        try_join(locked, session.query(sql::LOCK, &[&keys.locks])),
-        try_join4(
-            session.query(sql::PAYMENTS, &[&ids]),
-            try_join(
-                session.query(sql::EVENTS, &[&keys.streams, &keys.sequences]),
-                session.query(sql::STARTS, &[&keys.streams, &keys.sequences]),
-            ),
-            session.query(sql::ACCOUNTS, &[&account_keys, &currencies]),
+    let behind = async {
+        // The server is at work on the first ones while the others are put together.
+        yield_now().await;
+        let accounts = Accounts::of(&memory.known, &wanted.accounts);
+        let (events, starts, found, now) = try_join4(
+            keys.query(session, sql::EVENTS, sql::EVENTS_BETWEEN),
+            keys.query(session, sql::STARTS, sql::STARTS_BETWEEN),
+            accounts.query(session),
             session.query(sql::NOW, &[]),
-        ),
+        )
+        .await?;
+        Ok((events, starts, accounts, found, now))
+    };
+    let (((), _, payments), (events, starts, accounts, found, now)) = try_join(
+        try_join3(begun, session.query(sql::LOCK, &[&keys.locks]), session.query(sql::PAYMENTS, &[&ids])),
+        behind,
     )
     .await?;
     let now = now.first().ok_or(Fault::Row("the clock"))?.try_get::<_, Timestamp>(0)?;
@@ -58,8 +84,10 @@ pub(super) async fn load(session: &Session, memory: &mut Memory, wanted: &Wanted
         events: events
             .iter()
             .map(|row| event_of(row).map(|event| (event.event.clone(), event)))
+            // Between the wanted numbers others may lie, which are not locked.
+            .filter(|event| event.as_ref().map_or(true, |(id, _)| wanted.events.binary_search(id).is_ok()))
             .collect::<Result<_, _>>()?,
-        accounts: Default::default(),
+        accounts: accounts.read(&found, &mut memory.known)?,
         starts: Default::default(),
         trackers: Default::default(),
         days: Default::default(),
@@ -77,19 +105,6 @@ pub(super) async fn load(session: &Session, memory: &mut Memory, wanted: &Wanted
                 rows.starts.insert(event.clone(), start);
             }
         }
-    }
-    for row in &accounts {
-        let currency = Currency::parse(row.try_get(2)?).ok_or(Fault::Row("currency"))?;
-        rows.accounts.insert(
-            AccountKey::new(row.try_get(1)?, currency),
-            AccountRow {
-                id: row.try_get(0)?,
-                debits: row.try_get(3)?,
-                credits: row.try_get(4)?,
-                overdraft: row.try_get(5)?,
-                opened_at: row.try_get(6)?,
-            },
-        );
     }
     Ok(rows)
 }
@@ -149,12 +164,12 @@ pub(super) async fn stream(session: &Session, memory: &mut Memory, event: &Event
 }
 
 /// The payments wanted by id, and those whose own events are wanted; sorted as they are locked.
-async fn ids(session: &Session, memory: &mut Memory, wanted: &Wanted) -> Result<Vec<String>, Fault> {
-    let mut ids: Vec<String> = wanted.payments.iter().map(|id| id.as_str().to_owned()).collect();
+async fn ids<'a>(session: &Session, memory: &mut Memory, wanted: &'a Wanted) -> Result<Vec<Cow<'a, str>>, Fault> {
+    let mut ids: Vec<Cow<'a, str>> = wanted.payments.iter().map(|id| id.as_str().into()).collect();
     if !wanted.owners.is_empty() {
         let owners = keys(session, memory, &wanted.owners).await?;
         for row in session.query(sql::OWNED, &[&owners.streams, &owners.sequences]).await? {
-            ids.push(row.try_get(0)?);
+            ids.push(row.try_get::<_, String>(0)?.into());
         }
         ids.sort_unstable();
         ids.dedup();

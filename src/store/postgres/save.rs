@@ -5,11 +5,15 @@
 
 mod payments;
 
-use futures_util::future::{try_join, try_join3, try_join5};
+use std::cmp::Ordering;
+
+use futures_util::future::{try_join, try_join3, try_join4, try_join5};
 use jiff::Timestamp;
+use tokio::task::yield_now;
 
 use super::super::rows::{AttemptRow, Changes};
 use super::connect::{Fault, Session};
+use super::instant::Instant;
 use super::load::{signed, stream};
 use super::tracker::Tracker;
 use super::{Memory, spending, sql};
@@ -20,7 +24,8 @@ use payments::Payments;
 const UNSENT_KEPT: u32 = 64;
 
 pub(super) async fn save(session: &Session, memory: &mut Memory, changes: &Changes) -> Result<(), Fault> {
-    let new = Payments::of(session, memory, sorted(&changes.new_payments, |row| row.payment_id.clone())).await?;
+    let new = sorted(&changes.new_payments, |a, b| a.payment_id.cmp(&b.payment_id));
+    let new = Payments::of(session, memory, new).await?;
     let changed = Payments::of(session, memory, changes.changed_payments.iter().collect()).await?;
     let events = Events::of(session, memory, changes).await?;
     let starts = Starts::of(session, memory, changes).await?;
@@ -31,29 +36,33 @@ pub(super) async fn save(session: &Session, memory: &mut Memory, changes: &Chang
         Ok(())
     };
     // Polled, and so sent, in this order. Boxed: each holds a column of every row.
-    try_join(
-        try_join5(
-            Box::pin(new.insert(session)),
-            Box::pin(changed.update(session)),
-            Box::pin(attempts.write(session)),
-            Box::pin(accounts.write(session)),
-            Box::pin(events.write(session)),
-        ),
-        try_join5(
-            Box::pin(spending::write(session, changes)),
-            Box::pin(write_notes(session, changes)),
-            Box::pin(starts.write(session)),
-            Box::pin(tracker.write(session)),
-            commit,
-        ),
-    )
-    .await?;
+    let behind = async {
+        // The server is at work on the first one while the others are put together.
+        yield_now().await;
+        try_join(
+            try_join4(
+                Box::pin(changed.update(session)),
+                Box::pin(attempts.write(session)),
+                Box::pin(accounts.write(session)),
+                Box::pin(events.write(session)),
+            ),
+            try_join5(
+                Box::pin(spending::write(session, changes)),
+                Box::pin(write_notes(session, changes)),
+                Box::pin(starts.write(session)),
+                Box::pin(tracker.write(session)),
+                commit,
+            ),
+        )
+        .await
+    };
+    try_join(Box::pin(new.insert(session)), Box::pin(behind)).await?;
     Ok(())
 }
 
-fn sorted<T, K: Ord>(rows: &[T], key: impl Fn(&T) -> K) -> Vec<&T> {
+fn sorted<T>(rows: &[T], order: impl Fn(&T, &T) -> Ordering) -> Vec<&T> {
     let mut rows: Vec<&T> = rows.iter().collect();
-    rows.sort_by_key(|row| key(row));
+    rows.sort_by(|a, b| order(a, b));
     rows
 }
 
@@ -129,7 +138,7 @@ impl<'a> Accounts<'a> {
         if self.changes.new_accounts.is_empty() {
             return Ok(());
         }
-        let each = &sorted(&self.changes.new_accounts, |(key, _)| key.clone());
+        let each = &sorted(&self.changes.new_accounts, |(a, _), (b, _)| a.cmp(b));
         session
             .execute(
                 sql::NEW_ACCOUNTS,
@@ -180,7 +189,7 @@ impl<'a> Accounts<'a> {
                     &all(each, |row| row.credit),
                     &all(each, |row| row.amount.currency().code()),
                     &all(each, |row| row.amount.minor()),
-                    &all(each, |row| row.posted_at),
+                    &all(each, |row| Instant(row.posted_at)),
                 ],
             )
             .await?;
@@ -242,7 +251,7 @@ async fn write_notes(session: &Session, changes: &Changes) -> Result<(), Fault> 
     if changes.notes.is_empty() {
         return Ok(());
     }
-    let each = &sorted(&changes.notes, |(id, note)| (id.clone(), note.at));
+    let each = &sorted(&changes.notes, |(a, one), (b, other)| (a, one.at).cmp(&(b, other.at)));
     let ids = all(each, |(id, _)| id.as_str());
     let (at, what) = (all(each, |(_, note)| note.at), all(each, |(_, note)| note.what.as_str()));
     let breakers = all(each, |(_, note)| note.breaker);

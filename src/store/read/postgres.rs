@@ -52,6 +52,7 @@ impl From<Fault> for ReadError {
         match fault {
             Fault::Row(what) => Self::Failed(format!("a stored row cannot be read: {what}")),
             Fault::Sql(error) => Self::Failed(fault_text(&error)),
+            Fault::Stale => Self::Failed("an account is not what it was".to_owned()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What only PostgreSQL has: several processes on one store, a server of its own life, a network.
 
 mod fleet;
+mod memory;
 mod schema;
 mod server;
 mod standby;

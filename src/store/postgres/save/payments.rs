@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::super::super::rows::{DayKey, PaymentRow, State};
 use super::super::connect::{Fault, Session};
+use super::super::instant::Instant;
 use super::super::load::{signed, stream};
 use super::super::{Memory, sql};
 use super::{all, complete, reasons_json, signed32};
@@ -63,7 +64,7 @@ impl<'a> Payments<'a> {
                     &all(each, |row| row.references.end_to_end_id.as_deref()),
                     &all(each, |row| row.references.instruction_id.as_deref()),
                     &all(each, |row| row.references.uetr.as_deref()),
-                    &all(each, |row| row.requested_at),
+                    &all(each, |row| Instant(row.requested_at)),
                     &signed32(each, |row| row.deliveries)?,
                     &version,
                     &stream,
