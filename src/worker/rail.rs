@@ -23,6 +23,7 @@ use crate::resilience::Call;
 use crate::store::{Doubt, Intent, StoreLost};
 use crate::telemetry::Waits;
 use crate::telemetry::metrics::{Finished, LaneMetrics};
+use crate::telemetry::step::{self, Step};
 use crate::telemetry::trace::{Part, Span};
 
 /// Gives the payment to the rail. The call runs in its own task: it is never dropped half way, and an answer that
@@ -64,6 +65,7 @@ pub(super) fn submit<W: Wire, R: Rail>(
         pass.seen(call_of(&answer), began.elapsed());
         turn.seen(&answer, late.is_some(), began.elapsed());
         ctx.metrics.settlement(answer != Answer::Unknown, began.elapsed());
+        step::at(Step::AfterAnswer);
         conclude(&ctx, event, answer, late, probe).await
     })
 }
@@ -248,6 +250,9 @@ async fn ask<W: Wire, R: Rail>(ctx: &Context<W, R>, rail: &R, event: &Event<Doub
     ctx.histories.asked(event.id());
     let finding = believed(finding, ctx.outside.now(), event.doubt().started_at(), &terms);
     end_inquiry(span, &finding);
+    if finding == Finding::NotFound {
+        step::at(Step::AfterNotFound);
+    }
     finding
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::time::Duration;
@@ -18,8 +19,8 @@ use crate::process::wait_until;
 use crate::site::{Role, Setup, Site};
 
 /// Has the lane track what its rail takes long for; `more` are further keys of the lane.
-fn track(site: &Site, bank: &Bank, more: &str) {
-    route(site, bank.address, "");
+pub(crate) fn track(site: &Site, bank: SocketAddr, more: &str) {
+    route(site, bank, "");
     let file = site.store().with_file_name("acquit.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     let lane = format!("route = \"bank\"\nin_progress = \"track\"\n{more}");
@@ -47,7 +48,7 @@ async fn what_one_worker_tracked_another_finishes_after_the_first_is_killed() {
     let database = PostgresServer::start(PostgresOptions::default()).await.unwrap();
     let site = Site::new(Setup { database: Some(database.url()), ..Setup::default() }).await;
     let bank = Bank::start(&site, &later("15s"), None).await;
-    track(&site, &bank, "");
+    track(&site, bank.address, "");
     let load = Load::plain(51, 40);
     site.publish(&load).await;
     let first = site.worker().await;
@@ -75,7 +76,7 @@ async fn what_one_worker_tracked_another_finishes_after_the_first_is_killed() {
 async fn an_end_whose_outcome_event_a_kill_prevented_is_told_after_the_restart() {
     let site = Site::new(Setup::default()).await;
     let bank = Bank::start(&site, &later("8s"), None).await;
-    track(&site, &bank, "");
+    track(&site, bank.address, "");
     let load = Load::plain(52, 10);
     site.publish(&load).await;
     let worker = site.worker().await;
@@ -119,7 +120,7 @@ async fn an_end_whose_outcome_event_a_kill_prevented_is_told_after_the_restart()
 async fn at_its_bound_the_tracker_shuts_the_gate_and_the_rest_keep_their_events() {
     let site = Site::new(Setup { slots: 8, ..Setup::default() }).await;
     let bank = Bank::start(&site, &later("10s"), None).await;
-    track(&site, &bank, "track_limit = 5\n");
+    track(&site, bank.address, "track_limit = 5\n");
     let load = Load::plain(53, 24);
     site.publish(&load).await;
     let worker = site.worker().await;
@@ -144,7 +145,7 @@ async fn at_its_bound_the_tracker_shuts_the_gate_and_the_rest_keep_their_events(
 async fn another_event_of_a_tracked_payment_waits_and_is_a_duplicate_in_the_end() {
     let site = Site::new(Setup::default()).await;
     let bank = Bank::start(&site, &later("10s"), None).await;
-    track(&site, &bank, "");
+    track(&site, bank.address, "");
     let account = |iban: &str| json!({ "iban": iban });
     let body = json!({
         "payment_id": "TWICE", "scheme": "book", "amount": { "currency": "EUR", "value": "12.00" },
