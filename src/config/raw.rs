@@ -150,8 +150,14 @@ pub(super) struct Outside {
 }
 
 /// Variables of ours that are no keys.
-const NOT_KEYS: [&str; 5] =
-    [super::FILE_VARIABLE, "ACQUIT_NATS_SERVER", "ACQUIT_TEST_POSTGRES", "ACQUIT_LAB_KILL", "ACQUIT_TEST_BIN"];
+const NOT_KEYS: [&str; 6] = [
+    super::FILE_VARIABLE,
+    "ACQUIT_NATS_SERVER",
+    "ACQUIT_TEST_POSTGRES",
+    "ACQUIT_LAB_KILL",
+    "ACQUIT_LAB_STOP",
+    "ACQUIT_TEST_BIN",
+];
 
 impl Outside {
     /// Flags that name no key are problems at once; variables only in [`Outside::rest`], when the lanes are known.

@@ -10,6 +10,10 @@ pub(crate) enum Step {
     BeforeCommit,
     /// A group is durable, nobody has been told.
     AfterCommit,
+    /// The rail has answered a submission, or has had its time; nothing of that is on record.
+    AfterAnswer,
+    /// The rail has said that it does not know a payment in doubt, nothing of that is on record.
+    AfterNotFound,
     /// The proof is in hand, the outcome event is not published.
     BeforeOutcome,
     /// The outcome event is confirmed, the acknowledgement is not sent.
@@ -30,10 +34,12 @@ mod hook {
 
     impl Step {
         /// Every step, in an event's order.
-        pub(crate) const ALL: [Step; 6] = [
+        pub(crate) const ALL: [Step; 8] = [
             Self::AfterPull,
             Self::BeforeCommit,
             Self::AfterCommit,
+            Self::AfterAnswer,
+            Self::AfterNotFound,
             Self::BeforeOutcome,
             Self::BeforeAck,
             Self::BeforeTerm,
@@ -45,6 +51,8 @@ mod hook {
                 Self::AfterPull => "after-pull",
                 Self::BeforeCommit => "before-commit",
                 Self::AfterCommit => "after-commit",
+                Self::AfterAnswer => "after-answer",
+                Self::AfterNotFound => "after-not-found",
                 Self::BeforeOutcome => "before-outcome",
                 Self::BeforeAck => "before-ack",
                 Self::BeforeTerm => "before-term",

@@ -24,6 +24,7 @@ use crate::resilience::Call;
 use crate::store::{Doubt, Intent, Recorded, StoreLost};
 use crate::telemetry::Waits;
 use crate::telemetry::metrics::{Finished, LaneMetrics};
+use crate::telemetry::step::{self, Step};
 use crate::telemetry::trace::{Part, Span, Trace};
 
 /// Gives the payment to the rail. The call runs in its own task: it is never dropped half way, and an answer that
@@ -56,6 +57,7 @@ pub(super) fn submit<W: Wire, R: Rail>(
             }
         };
         let (answer, late) = sending.answered(&ctx.metrics, deadline, call).await;
+        step::at(Step::AfterAnswer);
         conclude(&ctx, event, answer, late, probe).await
     })
 }
@@ -275,6 +277,9 @@ pub(super) async fn ask<W: Wire, R: Rail>(
     asking.seen(&finding, began.elapsed());
     let finding = believed(finding, ctx.outside.now(), doubt.started_at(), &terms);
     end_inquiry(span, &finding);
+    if finding == Finding::NotFound {
+        step::at(Step::AfterNotFound);
+    }
     finding
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -53,10 +53,8 @@ impl Bank {
     }
 
     /// Its ledger as lines of JSON.
-    async fn exported(&self, site: &Site) -> String {
-        let said = site.acquit(Role::Operator, &["rail", "--export", "--ledger", self.ledger.to_str().unwrap()]).await;
-        assert_eq!(said.code, Some(0), "{said:?}");
-        said.out
+    pub(crate) async fn exported(&self, site: &Site) -> String {
+        exported(site, &self.ledger).await
     }
 
     /// Every payment has one effect, and the store's outcome is that effect.
@@ -110,8 +108,15 @@ async fn all_settle(site: &Site, bank: &Bank, worker: Worker, expected: Expected
     assert_eq!(said.code, Some(0), "{said:?}");
 }
 
+/// A stand-in's ledger as lines of JSON.
+pub(crate) async fn exported(site: &Site, ledger: &Path) -> String {
+    let said = site.acquit(Role::Operator, &["rail", "--export", "--ledger", ledger.to_str().unwrap()]).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    said.out
+}
+
 /// Reconciles with the service's ledger as it was exported.
-async fn reconciled_with(site: &Site, ledger: &str) -> Said {
+pub(crate) async fn reconciled_with(site: &Site, ledger: &str) -> Said {
     let file = site.folder("bank").join("bank.jsonl");
     std::fs::write(&file, ledger).unwrap();
     let ledger = format!("bank={}", file.display());
@@ -141,6 +146,8 @@ async fn replies_lost_and_workers_killed_leave_one_effect_for_each_payment() {
         assert!(bank.effects().len() < load.bodies.len(), "all was settled before kill {kill}");
     }
     let worker = site.worker().await;
+    let within = Duration::from_secs(90 + load.expected.published / 50);
+    wait_until("every event has its end", within, async || site.has_ended().await).await;
     all_settle(&site, &bank, worker, load.expected).await;
     let store = Connection::open(site.store()).unwrap();
     let number = |sql: &str| store.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();

@@ -18,7 +18,7 @@ use crate::rail::{self, Asked, Course, Desk, Running, Terminal, Then};
 use crate::site::{Role, Setup, Site};
 
 /// A stand-in in this process; its ledger is kept under its name.
-fn bank(site: &Site, name: &str, script: &str, listen: &str) -> ScriptedRail {
+pub(crate) fn bank(site: &Site, name: &str, script: &str, listen: &str) -> ScriptedRail {
     let ledger = Ledger::open(&site.folder("banks").join(name)).unwrap();
     let listen: SocketAddr = listen.parse().unwrap();
     ScriptedRail::start(listen, Script::parse(script).unwrap(), ledger).unwrap()

@@ -22,7 +22,7 @@ fn payment(load: &Load) -> String {
 }
 
 /// The payments that are listed as in doubt for longer than that.
-async fn listed(site: &Site, older: &str) -> Vec<Value> {
+pub(crate) async fn listed(site: &Site, older: &str) -> Vec<Value> {
     let said = site.acquit(Role::Operator, &["unknown", "list", "--json", "--older-than", older]).await;
     assert_eq!(said.code, Some(0), "{said:?}");
     said.json::<Value>()["payments"].as_array().unwrap().clone()
@@ -39,7 +39,7 @@ async fn in_doubt(site: &Site, count: usize, older: &str) -> Vec<Value> {
     seen
 }
 
-async fn resolve(site: &Site, id: &str, words: &[&str], worker: Option<&Worker>) -> Said {
+pub(crate) async fn resolve(site: &Site, id: &str, words: &[&str], worker: Option<&Worker>) -> Said {
     let mut arguments = vec!["unknown", "resolve", id, "--json", "--as"];
     arguments.extend(words);
     arguments.extend(SAID);
@@ -51,7 +51,7 @@ async fn resolve(site: &Site, id: &str, words: &[&str], worker: Option<&Worker>)
 }
 
 /// The resolution is done; gives its record in the audit stream.
-fn record(said: &Said) -> u64 {
+pub(crate) fn record(said: &Said) -> u64 {
     let done: Value = said.json();
     assert!(said.code == Some(0) && done["resolved"] == json!(true), "{said:?}");
     done["record"].as_u64().unwrap()

@@ -124,6 +124,13 @@ impl ScriptedRail {
         counts.iter().map(|(key, [posts, _])| (key.clone(), *posts)).filter(|(_, posts)| *posts > 0).collect()
     }
 
+    /// Inquiries that have come in this process, by key.
+    #[must_use]
+    pub fn asked(&self) -> HashMap<String, u32> {
+        let counts = self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.iter().map(|(key, [_, asked])| (key.clone(), *asked)).filter(|(_, asked)| *asked > 0).collect()
+    }
+
     /// Keys that were asked about in this process.
     #[must_use]
     pub fn asked_about(&self) -> usize {

@@ -31,6 +31,11 @@ fn all_resendable(row: &PaymentRow) -> bool {
     row.tries.iter().all(|attempt| attempt.ended.is_some() || attempt.not_found >= NOT_FOUND_ENOUGH)
 }
 
+/// Nobody has taken the payment over since the ticket was given out.
+pub(super) fn holds(row: &PaymentRow, ticket: &Ticket) -> bool {
+    cfg!(acquit_sabotage = "no_fence") || row.fence == ticket.fence
+}
+
 impl Group<'_> {
     /// The same payment is asked for and something stands.
     pub(super) fn open_standing(
@@ -204,7 +209,7 @@ impl Group<'_> {
             }
             State::Open | State::Held => {}
         }
-        let fresh = slot.row.fence == with.ticket.fence;
+        let fresh = holds(&slot.row, with.ticket);
         if !slot.row.tries.iter().any(|own| own.number == with.ticket.attempt && own.ended.is_none()) {
             if let Answer::Settled(reference) = answer {
                 // A person said that the rail did not process it. The rail knows better: money has moved.

@@ -4,6 +4,7 @@
 use super::super::rows::{EventKind, PaymentRow, State, TrackerChange, TrackerRow, Tracking};
 use super::super::tracker::{Message, TrackLimits, due_after};
 use super::super::{Origin, Route};
+use super::rail::holds;
 use super::{Asked, Group, InHand, Slot, Verdict, is_own, outcome};
 use crate::domain::EventId;
 use crate::intake::Judged;
@@ -33,7 +34,7 @@ impl Group<'_> {
         if own && slot.row.tracked.is_some() {
             return tracked(&slot.row);
         }
-        if slot.row.fence != with.ticket.fence {
+        if !holds(&slot.row, with.ticket) {
             return self.elsewhere(slot);
         }
         // Only the event that the payment stands for brings it here: its message is the one to be judged again, and
