@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use super::context::Context;
 use super::dispose::{Disposition, Unfinished};
 use super::event::Event;
-use super::gate::{Gates, Pass, Watch};
+use super::gate::{Gates, Pass, RailWatch};
 use super::process::decide;
 use crate::broker::Wire;
 use crate::domain::Finding;
@@ -53,13 +53,19 @@ pub(super) fn due<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: &Event<Doub
 
 /// Waits until the payment is to be asked about: at `again`, or before that as a probe; or until `until`. `asks` says
 /// whether the rail has a status call at all; without one nothing is learnt about it. Cancel-safe.
-pub(super) async fn next(gates: &Arc<Gates>, asks: bool, again: Option<Instant>, until: Instant) -> Next {
+pub(super) async fn next(
+    gates: &Arc<Gates>,
+    rail: RailWatch,
+    asks: bool,
+    again: Option<Instant>,
+    until: Instant,
+) -> Next {
     let due = again.unwrap_or(until);
-    while let Some(at) = gates.probe_at().filter(|at| asks && *at < due) {
+    while let Some(at) = gates.probe_at(rail.calls).filter(|at| asks && *at < due) {
         sleep_until(at).await;
         // One that cannot ask must not take a probe from one that can.
-        if let Some(own) = gates.try_pass(Watch::Inquiries)
-            && let Some(probe) = gates.try_probe()
+        if let Some(own) = gates.try_pass(rail.inquiries)
+            && let Some(probe) = gates.try_probe(rail.calls)
         {
             return Next::Ask(Asking { own: Some(own), probe: Some(probe) });
         }
@@ -68,8 +74,8 @@ pub(super) async fn next(gates: &Arc<Gates>, asks: bool, again: Option<Instant>,
     match (again, asks) {
         (None, _) => Next::Over,
         (Some(_), false) => Next::Ask(Asking { own: None, probe: None }),
-        (Some(_), true) => match gates.try_pass(Watch::Inquiries) {
-            Some(own) => Next::Ask(Asking { own: Some(own), probe: gates.try_probe() }),
+        (Some(_), true) => match gates.try_pass(rail.inquiries) {
+            Some(own) => Next::Ask(Asking { own: Some(own), probe: gates.try_probe(rail.calls) }),
             None => Next::NotNow,
         },
     }
@@ -98,6 +104,7 @@ mod tests {
 
     use tokio_util::sync::CancellationToken;
 
+    use super::super::gate::Watch;
     use super::super::outside::Outside;
     use super::*;
     use crate::resilience::{BreakerPolicy, BreakerSettings, State};
@@ -116,7 +123,7 @@ mod tests {
         })
         .unwrap();
         let metrics = Arc::new(LaneMetrics::new("lane", "STREAM", "consumer"));
-        Gates::new("lane", &policy, &policy, NonZeroU32::new(8).unwrap(), metrics, Outside::default())
+        Gates::new("lane", &policy, &policy, NonZeroU32::new(8).unwrap(), false, metrics, Outside::default())
     }
 
     async fn fail(gates: &Arc<Gates>, watch: Watch) {
@@ -139,14 +146,14 @@ mod tests {
     async fn a_breaker_of_inquiries_that_is_open_pauses_them_and_nothing_else() {
         let gates = gates();
         for _ in 0..2 {
-            let asking = asked(next(&gates, true, Some(after(1)), after(60)).await);
+            let asking = asked(next(&gates, RailWatch::FIRST, true, Some(after(1)), after(60)).await);
             asking.seen(&Finding::CannotSay, Duration::ZERO);
         }
         assert_eq!(gates.state(Watch::Inquiries), State::Open);
-        assert!(matches!(next(&gates, true, Some(after(1)), after(60)).await, Next::NotNow));
+        assert!(matches!(next(&gates, RailWatch::FIRST, true, Some(after(1)), after(60)).await, Next::NotNow));
         assert_eq!(gates.shut_by(Instant::now().into_std()), None, "pulls go on");
         assert!(gates.try_pass(Watch::Settlement).is_some());
-        let asking = asked(next(&gates, true, Some(after(5)), after(60)).await);
+        let asking = asked(next(&gates, RailWatch::FIRST, true, Some(after(5)), after(60)).await);
         asking.seen(&Finding::NotFound, Duration::ZERO);
     }
 
@@ -155,7 +162,7 @@ mod tests {
         let gates = gates();
         fail(&gates, Watch::Settlement).await;
         assert_eq!(gates.state(Watch::Settlement), State::Open);
-        let asking = asked(next(&gates, true, Some(after(1)), after(60)).await);
+        let asking = asked(next(&gates, RailWatch::FIRST, true, Some(after(1)), after(60)).await);
         assert!(asking.probe.is_none());
     }
 
@@ -165,12 +172,12 @@ mod tests {
         fail(&gates, Watch::Settlement).await;
         let began = Instant::now();
         let (due, until) = (Some(after(30)), after(60));
-        let first = asked(next(&gates, true, due, until).await);
+        let first = asked(next(&gates, RailWatch::FIRST, true, due, until).await);
         assert_eq!(began.elapsed().as_secs(), OPEN.as_secs(), "long before it is due");
         assert_eq!(gates.state(Watch::Settlement), State::HalfOpen);
         first.seen(&Finding::NotFound, Duration::ZERO);
         // The other probe is for whoever comes first; this one is not due.
-        let second = gates.try_probe().unwrap();
+        let second = gates.try_probe(Watch::Settlement).unwrap();
         second.seen(Call::Served, Duration::ZERO);
         assert_eq!(gates.state(Watch::Settlement), State::Ramping, "two probes were served");
     }
@@ -179,11 +186,11 @@ mod tests {
     async fn an_inquiry_that_gets_no_answer_is_no_failed_probe() {
         let gates = gates();
         fail(&gates, Watch::Settlement).await;
-        let asking = asked(next(&gates, true, Some(after(30)), after(60)).await);
+        let asking = asked(next(&gates, RailWatch::FIRST, true, Some(after(30)), after(60)).await);
         assert!(asking.probe.is_some());
         asking.seen(&Finding::CannotSay, Duration::ZERO);
         assert_eq!(gates.state(Watch::Settlement), State::HalfOpen, "and its permit is free again");
-        assert!(gates.try_probe().is_some());
+        assert!(gates.try_probe(Watch::Settlement).is_some());
     }
 
     #[tokio::test(start_paused = true)]
@@ -191,11 +198,11 @@ mod tests {
         let gates = gates();
         fail(&gates, Watch::Settlement).await;
         for _ in 0..9 {
-            let asking = asked(next(&gates, false, Some(after(1)), after(60)).await);
+            let asking = asked(next(&gates, RailWatch::FIRST, false, Some(after(1)), after(60)).await);
             assert!(asking.probe.is_none());
             asking.seen(&Finding::CannotSay, Duration::ZERO);
         }
         assert_eq!(gates.state(Watch::Inquiries), State::Closed);
-        assert!(matches!(next(&gates, true, None, after(60)).await, Next::Over));
+        assert!(matches!(next(&gates, RailWatch::FIRST, true, None, after(60)).await, Next::Over));
     }
 }

@@ -14,6 +14,7 @@ use super::context::Context;
 use super::gate::Watch;
 use super::lane::InProgress;
 use super::rail::{believed, call_of};
+use super::ways::Way;
 use crate::broker::Wire;
 use crate::domain::{Answer, Finding, NotSent, Outcome};
 use crate::intake::{Instants, Judged, Raw};
@@ -31,18 +32,20 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Sweeps for as long as the lane runs, and takes nothing up once it stops. In every lane with a rail: what was tracked
 /// before its configuration changed must not be forgotten.
 pub(super) async fn run<W: Wire, R: Rail>(ctx: Arc<Context<W, R>>, tasks: TaskTracker) {
-    let Some(rail) = ctx.rail.clone() else { return std::future::pending().await };
+    if ctx.rail.is_none() {
+        return std::future::pending().await;
+    }
     let mut ticks = tokio::time::interval(SWEEP_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         // A full page: there may be more.
-        while !ctx.stop.is_cancelled() && page(&ctx, &rail, &tasks).await >= usize::from(PAGE) {}
+        while !ctx.stop.is_cancelled() && page(&ctx, &tasks).await >= usize::from(PAGE) {}
     }
 }
 
 /// One page, to its end. Gives how many payments it had.
-async fn page<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, rail: &Arc<R>, tasks: &TaskTracker) -> usize {
+async fn page<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, tasks: &TaskTracker) -> usize {
     let list = match ctx.store.due(ctx.lane.name.clone(), PAGE).await {
         Ok(list) => list,
         Err(lost) => {
@@ -60,12 +63,12 @@ async fn page<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, rail: &Arc<R>, tasks: 
         .due
         .into_iter()
         .map(|due| {
-            let (ctx, rail, event) = (Arc::clone(ctx), Arc::clone(rail), due.origin().event.to_string());
+            let (ctx, event) = (Arc::clone(ctx), due.origin().event.to_string());
             // A task each: one that panics takes no other with it, and a stop waits for them like for events.
             let swept = tasks.spawn(async move {
                 tokio::select! {
                     biased;
-                    () = one(&ctx, &rail, due) => {}
+                    () = one(&ctx, due) => {}
                     () = ctx.cut.cancelled() => {}
                 }
             });
@@ -82,7 +85,7 @@ async fn page<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, rail: &Arc<R>, tasks: 
     count
 }
 
-async fn one<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, rail: &Arc<R>, due: Due) {
+async fn one<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, due: Due) {
     let trace = due.message().header("traceparent").map(str::to_owned);
     let judged = judge(ctx, &due);
     if judged.is_none() {
@@ -96,11 +99,15 @@ async fn one<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, rail: &Arc<R>, due: Due
     while let Some(now) = stand {
         stand = match now {
             Stand::Final(recorded) => return announce(ctx, recorded, trace.as_deref()).await,
-            Stand::Doubt(doubt) if doubt.rail() == rail.name() => inquire(ctx, rail, doubt).await,
-            Stand::Go(intent) if intent.rail() == rail.name() => submit(ctx, rail, intent).await,
             // Only the rail that an attempt names is ever asked about it.
-            Stand::Doubt(_) => None,
-            Stand::Go(intent) => conclude(ctx, intent.dispatch().1, Answer::NotSent(NotSent::Pool)).await,
+            Stand::Doubt(doubt) => match ctx.way(doubt.rail()) {
+                Some(Way { rail, .. }) => inquire(ctx, &rail, doubt).await,
+                None => None,
+            },
+            Stand::Go(intent) => match ctx.way(intent.rail()) {
+                Some(way) => submit(ctx, way, intent).await,
+                None => conclude(ctx, intent.dispatch().1, Answer::NotSent(NotSent::Pool)).await,
+            },
             Stand::Condemned(_) | Stand::Tracked(_) | Stand::Elsewhere { .. } => None,
         };
     }
@@ -141,14 +148,15 @@ async fn inquire<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, rail: &Arc<R>, doub
 }
 
 /// Sends what may be sent. The call runs in its own task, and an answer past the deadline still counts.
-async fn submit<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, rail: &Arc<R>, intent: Intent) -> Option<Stand> {
+async fn submit<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, way: Way<R>, intent: Intent) -> Option<Stand> {
     let until = Instant::now().checked_add(PATIENCE)?;
-    let pass = ctx.gates.pass(Watch::Settlement, until, &ctx.stop).await;
+    let Way { rail, watch, .. } = way;
+    let pass = ctx.gates.pass(watch.calls, until, &ctx.stop).await;
     let (order, doubt) = intent.dispatch();
     let Some(pass) = pass.filter(|_| ctx.outside.now() < order.deadline()) else {
         return conclude(ctx, doubt, Answer::NotSent(NotSent::Pool)).await;
     };
-    let (began, deadline, rail) = (Instant::now(), rail.terms().deadline, Arc::clone(rail));
+    let (began, deadline, name) = (Instant::now(), rail.terms().deadline, rail.name());
     let mut call = tokio::spawn(async move { rail.submit(&order).await });
     let answer = match timeout(deadline, &mut call).await {
         Ok(answer) => answer.unwrap_or(Answer::Unknown),
@@ -158,6 +166,7 @@ async fn submit<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, rail: &Arc<R>, inten
         }
     };
     pass.seen(call_of(&answer), began.elapsed());
+    ctx.metrics.rail_called(name, &answer);
     ctx.metrics.settlement(answer != Answer::Unknown, began.elapsed());
     conclude(ctx, doubt, answer).await
 }

@@ -15,6 +15,7 @@ mod content;
 mod control;
 mod dates;
 mod dead_letters;
+mod fallback;
 mod fleet;
 mod guards;
 mod held;
