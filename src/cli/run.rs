@@ -96,7 +96,7 @@ pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engi
         Life::Shortfall { what: &what }.emit();
     }
     process.shortfall("replicas", !durability_shortfalls.is_empty());
-    let rails = rails(config).await?;
+    let (rails, fallbacks) = rails(config).await?;
     let guard = store_guard(config, store_id);
     let traces = match &config.traces {
         Some(settings) => Traces::start(settings, &name)
@@ -112,7 +112,8 @@ pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engi
             Place::Postgres { marker, .. } => marker.clone(),
         })
         .poison_starts(config.store.poison_starts)
-        .rails(rails);
+        .rails(rails)
+        .fallbacks(fallbacks);
     let about = About {
         worker: name,
         pid: std::process::id(),
@@ -154,15 +155,20 @@ fn token(config: &Config) -> Result<Option<Token>, Failure> {
     }
 }
 
-/// The rail of each lane that does not settle in the book; lanes that name the same one share it.
-async fn rails(config: &Config) -> Result<Vec<(LaneName, Arc<Http>)>, Failure> {
+/// A rail for each lane that has one.
+type Over = Vec<(LaneName, Arc<Http>)>;
+
+/// The rail of each lane that does not settle in the book, and its second one; lanes that name the same one share it.
+async fn rails(config: &Config) -> Result<(Over, Over), Failure> {
     let mut made: BTreeMap<&str, Arc<Http>> = BTreeMap::new();
-    for settings in config.rails.iter().filter(|rail| config.routes.values().any(|named| *named == rail.name)) {
+    let named =
+        |rail: &&HttpSettings| config.routes.values().chain(config.fallbacks.values()).any(|of| *of == rail.name);
+    for settings in config.rails.iter().filter(named) {
         let failed = |e| Failure::new(Exit::Config, format!("rail {}: {e}; check its files", settings.name));
         made.insert(&settings.name, Arc::new(Http::new(settings.clone()).await.map_err(failed)?));
     }
     let over = |(lane, name): (&LaneName, &String)| Some((lane.clone(), Arc::clone(made.get(name.as_str())?)));
-    Ok(config.routes.iter().filter_map(over).collect())
+    Ok((config.routes.iter().filter_map(over).collect(), config.fallbacks.iter().filter_map(over).collect()))
 }
 
 fn log_name(path: &std::path::Path) -> String {

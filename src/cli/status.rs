@@ -73,6 +73,11 @@ fn show(status: &Value) {
             text(lane, "handed_back"),
             text(lane, "abandoned"),
         ));
+        if let Some(second) = lane.get("fallback") {
+            let use_of = if second.get("in_use") == Some(&Value::Bool(true)) { "takes new payments" } else { "waits" };
+            let (rail, breaker) = (text(second, "rail"), text(second, "breaker"));
+            out(&format!("  second rail {rail} {use_of}, its breaker {breaker}"));
+        }
         let number = |key| lane.get(key).and_then(Value::as_u64);
         if number("in_flight_limit") < number("slots") {
             out(&format!("  the rail bears {} at once now", text(lane, "in_flight_limit")));

@@ -146,6 +146,12 @@ const LANE: Section = Section {
         key("consumer", Text, "", "its durable consumer; left out: acquit-<name>"),
         key("schemes", Texts, "book,sct,sct-inst,cbpr", "the schemes it serves; no other lane serves them"),
         key("route", Text, "book", "where its payments are settled: book, or the name of a [[rail]]"),
+        key(
+            "fallback",
+            Text,
+            "",
+            "a second [[rail]], for payments that the route did not take and cannot have: it is down; left out: none",
+        ),
         key("slots", Whole(1, 4_096), "512", "events held at once"),
         key("parked", Whole(1, 65_535), "256", "events waiting for a later try before the lane pauses"),
         key("payload_bytes", Size(80 * KIB, GIB), "16MiB", "payload held at once"),

@@ -29,23 +29,47 @@ pub(super) fn default_instance() -> Instance {
 /// The book settles inside the store's own transaction: no call is under way when it is asked to stop.
 const BOOK_DEADLINE: Duration = Duration::ZERO;
 
-/// The lanes and which rail each settles over, or their problems. `schemes` are those that configuration defines.
-pub(super) fn lanes(
-    tables: &[Table],
-    schemes: &[Scheme],
-    rails: &[Rail],
-    problems: &mut Vec<Problem>,
-) -> (Vec<Lane>, BTreeMap<LaneName, String>) {
+/// The lanes, and the rails that they name.
+#[derive(Default)]
+pub(super) struct Lanes {
+    pub(super) lanes: Vec<Lane>,
+    /// What each settles over; none for the book.
+    pub(super) routes: BTreeMap<LaneName, String>,
+    /// The second rail.
+    pub(super) fallbacks: BTreeMap<LaneName, String>,
+}
+
+/// The lanes and which rails each settles over, or their problems. `schemes` are those that configuration defines.
+pub(super) fn lanes(tables: &[Table], schemes: &[Scheme], rails: &[Rail], problems: &mut Vec<Problem>) -> Lanes {
     let mut taken = Taken::default();
-    let mut lanes = Vec::with_capacity(tables.len());
-    let mut routes = BTreeMap::new();
+    let mut found = Lanes::default();
     for table in tables {
         let rail = route(table, rails, problems);
-        let Some(lane) = lane(table, schemes, rail, &mut taken, problems) else { continue };
-        routes.extend(rail.map(|rail| (lane.name.clone(), rail.name.clone())));
-        lanes.push(lane);
+        let second = fallback(table, rails, problems);
+        let deadline = rail.iter().chain(&second).map(|rail| rail.deadline).max().unwrap_or(BOOK_DEADLINE);
+        let Some(lane) = lane(table, schemes, deadline, &mut taken, problems) else { continue };
+        found.routes.extend(rail.map(|rail| (lane.name.clone(), rail.name.clone())));
+        found.fallbacks.extend(second.map(|rail| (lane.name.clone(), rail.name.clone())));
+        found.lanes.push(lane);
     }
-    (lanes, routes)
+    found
+}
+
+/// The second rail that a lane names: another one than its route, which is a rail, too.
+fn fallback<'a>(table: &Table, rails: &'a [Rail], problems: &mut Vec<Problem>) -> Option<&'a Rail> {
+    let named = table.text("fallback")?;
+    let (rule, remedy) = match (rails.iter().find(|rail| rail.name == named), table.text("route")) {
+        (None, _) => ("must be the name of a [[rail]]", "correct the name or define the rail"),
+        (Some(_), None | Some(rails::BOOK)) => {
+            ("must stand beside a route over a rail: the book is never down alone", "name the first rail as the route")
+        }
+        (Some(_), Some(route)) if route == named => {
+            ("must be another rail than the lane's route", "name another [[rail]] or leave it out")
+        }
+        (Some(second), Some(_)) => return Some(second),
+    };
+    problems.push(table.problem("fallback", rule, remedy));
+    None
 }
 
 /// The rail that a lane names; none for the book, and for a name that no rail has.
@@ -70,7 +94,7 @@ struct Taken {
 fn lane(
     table: &Table,
     schemes: &[Scheme],
-    rail: Option<&Rail>,
+    deadline: Duration,
     taken: &mut Taken,
     problems: &mut Vec<Problem>,
 ) -> Option<Lane> {
@@ -84,7 +108,7 @@ fn lane(
         grace: table.span("grace"),
         expires: table.span("expires"),
     };
-    let bad = limits.check(rail.map_or(BOOK_DEADLINE, |rail| rail.deadline));
+    let bad = limits.check(deadline);
     report(table, "", bad, problems);
     let in_progress = tracking::in_progress(table, problems);
     let retry = retry(table, problems);

@@ -28,6 +28,7 @@ use crate::telemetry::TraceSettings;
 use crate::worker::Lane;
 
 use keys::{SECTIONS, Section};
+use lanes::Lanes;
 use raw::{File, Outside};
 use read::Table;
 
@@ -68,6 +69,8 @@ pub struct Config {
     pub rails: Vec<HttpSettings>,
     /// The rail of each lane that does not settle in the book.
     pub routes: BTreeMap<LaneName, String>,
+    /// The second rail of each lane that has one.
+    pub fallbacks: BTreeMap<LaneName, String>,
     /// The HTTP side.
     pub ops: OpsSettings,
     /// The log.
@@ -121,14 +124,15 @@ impl Config {
         let book = sections::book(one("book")?, all("account"), problems);
         let schemes: Vec<Scheme> = schemes::schemes(all("scheme"), problems);
         let rails = rails::rails(all("rail"), problems);
-        let (lanes, routes) = lanes::lanes(all("lane"), &schemes, &rails, problems);
-        rails::connections(all("rail"), &lanes, &routes, problems);
+        let Lanes { lanes, routes, fallbacks } = lanes::lanes(all("lane"), &schemes, &rails, problems);
+        rails::connections(all("rail"), &lanes, &[&routes, &fallbacks], problems);
         let rails: Option<Vec<HttpSettings>> = rails.into_iter().map(|rail| rail.settings).collect();
         let ops = sections::ops(one("ops")?, problems);
         let log = sections::log(one("log")?);
         let traces = sections::telemetry(one("telemetry")?, problems);
         show_consumers(&lanes, &mut printed);
-        Some(Self { broker: broker?, store, book, lanes, rails: rails?, routes, ops: ops?, log, traces, printed })
+        let (broker, rails, ops) = (broker?, rails?, ops?);
+        Some(Self { broker, store, book, lanes, rails, routes, fallbacks, ops, log, traces, printed })
     }
 }
 

@@ -30,6 +30,31 @@ fn a_lane_settles_over_the_rail_it_names_and_the_others_in_the_book() {
 }
 
 #[test]
+fn a_lane_may_name_a_second_rail_that_fits_it() {
+    let with = |fallback: &str| {
+        let text = GOOD.replace("route = \"bank\"\n", &format!("route = \"bank\"\nfallback = \"{fallback}\"\n"));
+        format!("{text}[[rail]]\nname = \"other\"\nurl = \"https://other.example/payments\"\n")
+    };
+    let config = load(&with("other"), &[], &[]).unwrap();
+    let second: Vec<_> = config.fallbacks.iter().map(|(lane, rail)| (lane.as_str(), rail.as_str())).collect();
+    assert_eq!(second, [("instant", "other")]);
+    let printed = config.print().iter().find(|value| value.key == "lane.instant.fallback").unwrap();
+    assert_eq!(printed.value, "other");
+
+    let told = |text: &str| refused(text);
+    let unknown = told(&with("othre"));
+    assert!(unknown.contains("lane.instant.fallback (acquit.toml:6): must be the name of a [[rail]]"), "{unknown}");
+    let same = told(&with("bank"));
+    assert!(same.contains("lane.instant.fallback (acquit.toml:6): must be another rail"), "{same}");
+    let book = told(&with("other").replace("route = \"bank\"\n", ""));
+    assert!(book.contains("lane.instant.fallback (acquit.toml:5): must stand beside a route over a rail"), "{book}");
+    // Its calls have to end within the grace time, and it needs a connection for each slot.
+    let unfit = told(&format!("{}deadline = \"11s\"\nconnections = 511\n", with("other")));
+    assert!(unfit.contains("lane.instant.grace (acquit.toml:7): must be at least expires"), "{unfit}");
+    assert!(unfit.contains("rail.other.connections (acquit.toml:19): must be at least the slots"), "{unfit}");
+}
+
+#[test]
 fn everything_wrong_with_a_rail_is_told_at_once() {
     let text = r#"
 [[lane]]

@@ -43,11 +43,12 @@ pub(super) fn rails(tables: &[Table], problems: &mut Vec<Problem>) -> Vec<Rail> 
 pub(super) fn connections(
     tables: &[Table],
     lanes: &[Lane],
-    routes: &BTreeMap<LaneName, String>,
+    routes: &[&BTreeMap<LaneName, String>],
     problems: &mut Vec<Problem>,
 ) {
     for table in tables {
-        let over = lanes.iter().filter(|lane| routes.get(&lane.name).map(String::as_str) == table.text("name"));
+        let names = |lane: &Lane| routes.iter().any(|of| of.get(&lane.name).map(String::as_str) == table.text("name"));
+        let over = lanes.iter().filter(|lane| names(lane));
         let slots: u32 = over.map(|lane| u32::from(lane.limits.slots)).sum();
         if table.whole::<u32>("connections") < slots && !table.is_incomplete("") {
             let rule = format!("must be at least the slots of its lanes together ({slots})");

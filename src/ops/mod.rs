@@ -230,6 +230,8 @@ mod tests {
         let lane = LaneStatus {
             lane: "payments".into(),
             stream: "PAYMENTS".into(),
+            rail: "book",
+            fallback: None,
             consumer: "acquit-payments".into(),
             ready: true,
             trouble: None,

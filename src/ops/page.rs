@@ -124,6 +124,12 @@ fn section(f: &mut Formatter<'_>, lane: &LaneStatus) -> fmt::Result {
     ] {
         row(f, name, state != "closed", state)?;
     }
+    if let Some(second) = &lane.fallback {
+        let word = if second.in_use { "takes new payments" } else { "waits" };
+        let (breaker, inquiries) = (second.breaker, second.inquiries);
+        let what = format_args!("{} {word}; breaker {breaker}, inquiries {inquiries}", Escaped(second.rail));
+        row(f, "second rail", second.in_use || breaker != "closed" || inquiries != "closed", what)?;
+    }
     if let Some(hold) = &lane.breaker_forced {
         let since = millis(hold.since);
         row(f, "held by", true, format_args!("{} since {since}: {} (record {})", hold.who, hold.why, hold.record))?;

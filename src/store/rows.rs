@@ -218,7 +218,7 @@ pub struct AttemptRow {
     pub started_at: Timestamp,
     /// Its conclusive answer.
     pub ended: Option<Ended>,
-    /// When that was recorded.
+    /// When that was recorded; `None` with an answer where a person said that it was not processed.
     pub ended_at: Option<Timestamp>,
     /// How often an inquiry after the rail's longest execution time did not find it.
     pub not_found: u32,

@@ -131,7 +131,7 @@ CREATE TABLE attempts (
     rail TEXT NOT NULL,
     started_at INTEGER NOT NULL,
     answer TEXT CHECK (answer IN ('settled', 'rejected', 'resubmit', 'not_sent')),
-    answered_at INTEGER,
+    answered_at INTEGER,            -- NULL with an answer: a person's word
     not_found INTEGER NOT NULL,     -- inquiries past the rail's longest execution time that did not find it
     PRIMARY KEY (payment, number)
 ) STRICT, WITHOUT ROWID;

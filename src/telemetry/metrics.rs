@@ -4,6 +4,7 @@
 mod checks;
 mod help;
 mod process;
+mod rails;
 mod spans;
 mod tracked;
 mod unknown;
@@ -373,14 +374,18 @@ fn zero_lane(lane: &str) {
     }
     checks::zero(lane);
     for breaker in BREAKERS {
-        for (from, to) in CHANGES {
-            counter!("acquit_breaker_transitions_total", "lane" => lane.to_owned(), "breaker" => breaker,
-                "from" => from, "to" => to)
+        zero_breaker(lane, breaker);
+    }
+}
+
+fn zero_breaker(lane: &str, breaker: &'static str) {
+    for (from, to) in CHANGES {
+        counter!("acquit_breaker_transitions_total", "lane" => lane.to_owned(), "breaker" => breaker,
+            "from" => from, "to" => to)
+        .increment(0);
+    }
+    for result in ["ok", "fail"] {
+        counter!("acquit_breaker_calls_total", "lane" => lane.to_owned(), "breaker" => breaker, "result" => result)
             .increment(0);
-        }
-        for result in ["ok", "fail"] {
-            counter!("acquit_breaker_calls_total", "lane" => lane.to_owned(), "breaker" => breaker, "result" => result)
-                .increment(0);
-        }
     }
 }

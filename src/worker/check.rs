@@ -40,12 +40,12 @@ async fn unsettled<W: Wire, R: Rail>(
 ) -> Result<Event<Judged, W>, Finished> {
     let mut event = event;
     loop {
-        let Some(pass) = pass(ctx, Watch::Settlement, &event).await else {
+        let Some((pass, route)) = ctx.entry(&event).await else {
             return Err(interrupted(ctx, event, "the gate stayed shut").await);
         };
         let (notes, began, span) =
             (ctx.histories.of(event.id()).notes, Instant::now(), event.trace().part(Part::Claim));
-        match event.peek(&ctx.store, &ctx.lane.name, notes, ctx.route()).await {
+        match event.peek(&ctx.store, &ctx.lane.name, notes, route).await {
             Ok(Peeked::Nothing(back)) => {
                 span.end("nothing");
                 store_served(ctx, pass, began);

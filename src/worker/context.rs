@@ -20,6 +20,7 @@ use super::slots::{Parked, Slots};
 use super::track::Tracker;
 use super::tries::{Foreign, Histories};
 use super::turns::Turns;
+use super::ways::Second;
 use crate::broker::{AckUnknown, Broker, Consumer, Delivery, Wire};
 use crate::domain::EventId;
 use crate::intake::Decode;
@@ -53,6 +54,8 @@ pub(super) struct Context<W: Wire, R> {
     pub(super) consumer: Consumer<W>,
     pub(super) store: Store,
     pub(super) rail: Option<Arc<R>>,
+    /// For while that one is down.
+    pub(super) second: Option<Second<R>>,
     /// Asked before a payment is settled.
     pub(super) check: Option<Arc<dyn Ask>>,
     pub(super) decode: Arc<dyn Decode>,
@@ -102,6 +105,8 @@ pub(super) struct Parts<W: Wire, R> {
     pub(super) rail: Option<Arc<R>>,
     /// The rail's; zero for the book.
     pub(super) deadline: Duration,
+    /// The second rail, and its deadline.
+    pub(super) second: Option<(Arc<R>, Duration)>,
     pub(super) decode: Arc<dyn Decode>,
     pub(super) guard: Arc<dyn Guard>,
     pub(super) gates: Arc<Gates>,
@@ -116,10 +121,13 @@ pub(super) struct Parts<W: Wire, R> {
 impl<W: Wire, R> Context<W, R> {
     pub(super) fn new(parts: Parts<W, R>) -> Arc<Self> {
         let Parts { lane, worker, broker, store, rail, deadline, check, decode, guard, .. } = parts;
-        let Parts { gates, metrics, traces, poison_starts, poison, stop, outside, .. } = parts;
+        let Parts { second, gates, metrics, traces, poison_starts, poison, stop, outside, .. } = parts;
         let slots = Slots::new(lane.limits.slots, lane.limits.payload_bytes);
         let policy = lane.limit.filter(|_| rail.is_some());
-        let turns = Turns::new(policy, deadline, Arc::clone(&slots), Arc::clone(&metrics));
+        let turns =
+            |policy, deadline, second| Turns::new(policy, deadline, Arc::clone(&slots), Arc::clone(&metrics), second);
+        let second = second.map(|(rail, deadline)| Second { rail, turns: turns(policy, deadline, true) });
+        let turns = turns(policy, deadline, false);
         Arc::new(Self {
             consumer: broker.bind(&lane.consumer),
             slots,
@@ -148,6 +156,7 @@ impl<W: Wire, R> Context<W, R> {
             broker,
             store,
             rail,
+            second,
             check,
             decode,
             guard,

@@ -261,6 +261,11 @@ impl<W: Wire> Event<Doubt, W> {
         broker.tell_held(&self.held, &Waiting::of(&self.state), why).await
     }
 
+    /// Keeps a line of its life; written with the next answer or finding.
+    pub(super) fn note(&mut self, note: Note) {
+        self.state.note(note);
+    }
+
     /// Stores what the rail answered.
     pub(super) async fn conclude(self, store: &Store, answer: Answer) -> Result<Settled<W>, (StoreLost, Self)> {
         let held = self.held;

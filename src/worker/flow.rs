@@ -123,6 +123,7 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
         if now < self.not_before {
             return (0, self.not_before);
         }
+        ctx.slots.go_over(ctx.gates.is_over_second(now.into_std()));
         let free = ctx.slots.room();
         let (most, wake) = match ctx.gates.credit(now.into_std()) {
             Credit::Shut { until, .. } => (0, until.map_or(later, Instant::from_std).min(later)),
@@ -142,7 +143,7 @@ impl<W: Wire, R: Rail> PullLoop<W, R> {
     async fn ask(&mut self, pulls: &mut Pulls<W>, batch: u32) {
         let ctx = &self.ctx;
         ctx.slots.promise(batch);
-        if ctx.gates.state(Watch::Settlement) == State::Open {
+        if ctx.gates.state(Watch::Settlement) == State::Open && ctx.gates.is_only_way(Watch::Settlement) {
             ctx.gates.counts.pulls_while_open.fetch_add(1, Ordering::Relaxed);
         }
         if pulls.pull(batch, ctx.lane.limits.expires).await.is_err() {

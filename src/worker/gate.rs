@@ -1,7 +1,9 @@
 //! A lane's gate: four breakers (settlement, outcome events, dead letters, checks) and the plain reasons not to pull. A
-//! fifth breaker watches inquiries: it pauses these, and no pull.
+//! fifth breaker watches inquiries: it pauses these, and no pull. A lane with a second rail has two more for that one; it
+//! pulls while either rail can take.
 //! The pull loop asks it for credit; an event asks it for a pass before each call that a breaker watches.
 
+mod second;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -19,7 +21,7 @@ use crate::resilience::{Breaker, BreakerPolicy, Call, Change, Gate, Permit, Shut
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{LaneMetrics, Paused};
 
-pub(crate) use watch::Watch;
+pub(crate) use watch::{RailWatch, Watch};
 
 /// What the pull loop may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +50,9 @@ pub(crate) struct Counts {
 /// The gate of one lane.
 pub(crate) struct Gates {
     lane: String,
-    breakers: [Mutex<Breaker>; 5],
+    breakers: [Mutex<Breaker>; 7],
+    /// Whether the lane has a second rail.
+    second: bool,
     /// What an operator holds the settlement breaker to.
     held: Mutex<Option<Hold>>,
     reasons: Mutex<BTreeMap<Paused, Instant>>,
@@ -73,10 +77,11 @@ impl Gates {
         settlement: &BreakerPolicy,
         publishing: &BreakerPolicy,
         limit: NonZeroU32,
+        second: bool,
         metrics: Arc<LaneMetrics>,
         outside: Outside,
     ) -> Arc<Self> {
-        for watch in Watch::ALL {
+        for watch in Watch::ALL.iter().chain(Watch::OF_SECOND.iter().filter(|_| second)) {
             metrics.breaker(watch.name(), State::Closed.name());
         }
         let breaker = |policy: &BreakerPolicy| Mutex::new(Breaker::new(policy.clone(), limit));
@@ -89,7 +94,10 @@ impl Gates {
                 breaker(settlement),
                 // A check that says nothing is one that is down, as with a stream.
                 breaker(publishing),
+                breaker(settlement),
+                breaker(settlement),
             ],
+            second,
             held: Mutex::default(),
             reasons: Mutex::default(),
             waiting: AtomicU32::new(0),
@@ -107,7 +115,8 @@ impl Gates {
         }
         let mut credit = Credit::Open;
         for watch in Watch::OF_PULLS {
-            match (self.breaker(watch).gate(now), watch.paused()) {
+            let gate = if watch == Watch::Settlement { self.settlement(now) } else { self.breaker(watch).gate(now) };
+            match (gate, watch.paused()) {
                 (Gate::Open, _) | (_, None) => {}
                 (Gate::Shut { until, .. }, Some(why)) => return Credit::Shut { why, until: Some(until) },
                 // Few events end as dead letters: waiting for enough of them to ramp up would throttle all the others.
@@ -214,21 +223,31 @@ impl Gates {
         deadline: tokio::time::Instant,
         stop: &CancellationToken,
     ) -> Option<Pass> {
-        if let Some(pass) = self.try_pass(watch) {
+        self.pass_any(&[watch], deadline, stop).await
+    }
+
+    /// The same for the first of several breakers that lets it pass.
+    pub(crate) async fn pass_any(
+        self: &Arc<Self>,
+        watches: &[Watch],
+        deadline: tokio::time::Instant,
+        stop: &CancellationToken,
+    ) -> Option<Pass> {
+        if let Some(pass) = self.try_any(watches) {
             return Some(pass);
         }
         // What pulls do not wait for takes none of their permits.
-        let _counted = Watch::OF_PULLS.contains(&watch).then(|| Waiting::enter(self));
+        let _counted = watches.iter().any(|watch| watch.paused().is_some()).then(|| Waiting::enter(self));
         let mut changed = self.changes();
         loop {
             changed.heard();
-            if let Some(pass) = self.try_pass(watch) {
+            if let Some(pass) = self.try_any(watches) {
                 return Some(pass);
             }
-            let until = match self.breaker(watch).gate(now()) {
-                Gate::Shut { until, .. } => tokio::time::Instant::from_std(until).min(deadline),
-                Gate::Open | Gate::Permits(_) => deadline,
-            };
+            let until = watches.iter().fold(deadline, |until, watch| match self.breaker(*watch).gate(now()) {
+                Gate::Shut { until: opens, .. } => tokio::time::Instant::from_std(opens).min(until),
+                Gate::Open | Gate::Permits(_) => until,
+            });
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return None,
@@ -240,20 +259,20 @@ impl Gates {
         }
     }
 
-    /// When the settlement breaker's open time ends and it wants probes; `None` where it is not open by itself.
-    pub(crate) fn probe_at(&self) -> Option<tokio::time::Instant> {
-        match self.breaker(Watch::Settlement).gate(now()) {
+    /// When the open time of a rail's breaker ends and it wants probes; `None` where it is not open by itself.
+    pub(crate) fn probe_at(&self, calls: Watch) -> Option<tokio::time::Instant> {
+        match self.breaker(calls).gate(now()) {
             Gate::Shut { until, why: ShutWhy::Breaker } => Some(tokio::time::Instant::from_std(until)),
             Gate::Shut { why: ShutWhy::PermitsOut | ShutWhy::Operator, .. } | Gate::Permits(_) | Gate::Open => None,
         }
     }
 
-    /// The right to probe the half-open settlement breaker by asking about a payment in doubt.
-    pub(crate) fn try_probe(self: &Arc<Self>) -> Option<Pass> {
-        if self.state(Watch::Settlement) != State::HalfOpen {
+    /// The right to probe the half-open breaker of a rail by asking about a payment in doubt.
+    pub(crate) fn try_probe(self: &Arc<Self>, calls: Watch) -> Option<Pass> {
+        if self.state(calls) != State::HalfOpen {
             return None;
         }
-        self.try_pass(Watch::Settlement).filter(Pass::is_probe)
+        self.try_pass(calls).filter(Pass::is_probe)
     }
 
     /// The right to make one watched call now.
@@ -269,13 +288,15 @@ impl Gates {
     }
 
     fn breaker(&self, watch: Watch) -> MutexGuard<'_, Breaker> {
-        let [settlement, outcomes, dead_letters, inquiries, checks] = &self.breakers;
+        let [settlement, outcomes, dead_letters, inquiries, checks, fallback, fallback_inquiries] = &self.breakers;
         let breaker = match watch {
             Watch::Settlement => settlement,
             Watch::Outcomes => outcomes,
             Watch::DeadLetters => dead_letters,
             Watch::Inquiries => inquiries,
             Watch::Checks => checks,
+            Watch::Fallback => fallback,
+            Watch::FallbackInquiries => fallback_inquiries,
         };
         breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -301,7 +322,7 @@ impl Gates {
         drop(breaker);
         self.metrics.breaker(watch.name(), shown);
         if let Some(why) = watch.paused() {
-            self.metrics.paused(why, shut);
+            self.metrics.paused(why, shut && self.is_only_way(watch));
         }
     }
 
@@ -333,6 +354,11 @@ impl Drop for Waiting<'_> {
 }
 
 impl Pass {
+    /// Which call it is for.
+    pub(crate) fn watch(&self) -> Watch {
+        self.watch
+    }
+
     /// Whether this call is a probe of a half-open breaker.
     pub(crate) fn is_probe(&self) -> bool {
         self.probe
@@ -385,8 +411,15 @@ mod tests {
         })
         .unwrap();
         let metrics = Arc::new(LaneMetrics::new("lane", "STREAM", "consumer"));
-        let gates =
-            Gates::new("lane", &publishing, &publishing, NonZeroU32::new(64).unwrap(), metrics, Outside::default());
+        let gates = Gates::new(
+            "lane",
+            &publishing,
+            &publishing,
+            NonZeroU32::new(64).unwrap(),
+            false,
+            metrics,
+            Outside::default(),
+        );
         let soon = || tokio::time::Instant::now() + Duration::from_secs(5);
         let stop = CancellationToken::new();
         for call in [Call::Down, Call::Down, Call::Served] {

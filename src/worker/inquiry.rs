@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::context::Context;
 use super::dispose::{Disposition, Unfinished};
 use super::event::Event;
-use super::gate::{Gates, Pass, Watch};
+use super::gate::{Gates, Pass, RailWatch};
 use super::process::decide;
 use crate::broker::Wire;
 use crate::domain::Finding;
@@ -54,13 +54,19 @@ pub(super) fn due<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: &Event<Doub
 
 /// Waits until the payment is to be asked about: at `again`, or before that as a probe; or until `until`. `asks` says
 /// whether the rail has a status call at all; without one nothing is learnt about it. Cancel-safe.
-pub(super) async fn next(gates: &Arc<Gates>, asks: bool, again: Option<Instant>, until: Instant) -> Next {
+pub(super) async fn next(
+    gates: &Arc<Gates>,
+    rail: RailWatch,
+    asks: bool,
+    again: Option<Instant>,
+    until: Instant,
+) -> Next {
     let due = again.unwrap_or(until);
-    while let Some(at) = gates.probe_at().filter(|at| asks && *at < due) {
+    while let Some(at) = gates.probe_at(rail.calls).filter(|at| asks && *at < due) {
         sleep_until(at).await;
         // One that cannot ask must not take a probe from one that can.
-        if let Some(own) = gates.try_pass(Watch::Inquiries)
-            && let Some(probe) = gates.try_probe()
+        if let Some(own) = gates.try_pass(rail.inquiries)
+            && let Some(probe) = gates.try_probe(rail.calls)
         {
             return Next::Ask(Asking { own: Some(own), probe: Some(probe) });
         }
@@ -69,30 +75,36 @@ pub(super) async fn next(gates: &Arc<Gates>, asks: bool, again: Option<Instant>,
     if again.is_none() {
         return Next::Over;
     }
-    Asking::now(gates, asks).map_or(Next::NotNow, Next::Ask)
+    Asking::now(gates, rail, asks).map_or(Next::NotNow, Next::Ask)
 }
 
 impl Asking {
     /// The right to ask now; `None` while inquiries are paused. A rail without a status call has nothing to pause.
-    pub(super) fn now(gates: &Arc<Gates>, asks: bool) -> Option<Self> {
+    pub(super) fn now(gates: &Arc<Gates>, rail: RailWatch, asks: bool) -> Option<Self> {
         if !asks {
             return Some(Self { own: None, probe: None });
         }
-        let own = gates.try_pass(Watch::Inquiries)?;
-        Some(Self { own: Some(own), probe: gates.try_probe() })
+        let own = gates.try_pass(rail.inquiries)?;
+        Some(Self { own: Some(own), probe: gates.try_probe(rail.calls) })
     }
 
     /// The same for a payment that no event waits for: while the breaker lets few through it waits among them until
     /// `until`, where a sweep that let its turn pass would come again a minute later. Cancel-safe.
-    pub(super) async fn soon(gates: &Arc<Gates>, asks: bool, until: Instant, stop: &CancellationToken) -> Option<Self> {
-        if let Some(asking) = Self::now(gates, asks) {
+    pub(super) async fn soon(
+        gates: &Arc<Gates>,
+        rail: RailWatch,
+        asks: bool,
+        until: Instant,
+        stop: &CancellationToken,
+    ) -> Option<Self> {
+        if let Some(asking) = Self::now(gates, rail, asks) {
             return Some(asking);
         }
-        if gates.state(Watch::Inquiries) == State::Open {
+        if gates.state(rail.inquiries) == State::Open {
             return None;
         }
-        let own = gates.pass(Watch::Inquiries, until, stop).await?;
-        Some(Self { own: Some(own), probe: gates.try_probe() })
+        let own = gates.pass(rail.inquiries, until, stop).await?;
+        Some(Self { own: Some(own), probe: gates.try_probe(rail.calls) })
     }
 
     /// The rail was asked. That it did not say is held against inquiries only: a status call that is out of order must
@@ -115,7 +127,9 @@ impl Asking {
 mod tests {
     use std::num::NonZeroU32;
 
-    use super::super::gate::Credit;
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::gate::{Credit, Watch};
     use super::super::outside::Outside;
     use super::*;
     use crate::resilience::{BreakerPolicy, BreakerSettings};
@@ -134,7 +148,7 @@ mod tests {
         })
         .unwrap();
         let metrics = Arc::new(LaneMetrics::new("lane", "STREAM", "consumer"));
-        Gates::new("lane", &policy, &policy, NonZeroU32::new(8).unwrap(), metrics, Outside::default())
+        Gates::new("lane", &policy, &policy, NonZeroU32::new(8).unwrap(), false, metrics, Outside::default())
     }
 
     async fn fail(gates: &Arc<Gates>, watch: Watch) {
@@ -157,14 +171,14 @@ mod tests {
     async fn a_breaker_of_inquiries_that_is_open_pauses_them_and_nothing_else() {
         let gates = gates();
         for _ in 0..2 {
-            let asking = asked(next(&gates, true, Some(after(1)), after(60)).await);
+            let asking = asked(next(&gates, RailWatch::FIRST, true, Some(after(1)), after(60)).await);
             asking.seen(&Finding::CannotSay, Duration::ZERO);
         }
         assert_eq!(gates.state(Watch::Inquiries), State::Open);
-        assert!(matches!(next(&gates, true, Some(after(1)), after(60)).await, Next::NotNow));
+        assert!(matches!(next(&gates, RailWatch::FIRST, true, Some(after(1)), after(60)).await, Next::NotNow));
         assert_eq!(gates.shut_by(Instant::now().into_std()), None, "pulls go on");
         assert!(gates.try_pass(Watch::Settlement).is_some());
-        let asking = asked(next(&gates, true, Some(after(5)), after(60)).await);
+        let asking = asked(next(&gates, RailWatch::FIRST, true, Some(after(5)), after(60)).await);
         asking.seen(&Finding::NotFound, Duration::ZERO);
     }
 
@@ -173,13 +187,16 @@ mod tests {
         let (gates, stop) = (gates(), CancellationToken::new());
         fail(&gates, Watch::Inquiries).await;
         let began = Instant::now();
-        assert!(Asking::soon(&gates, true, after(60), &stop).await.is_none());
+        assert!(Asking::soon(&gates, RailWatch::FIRST, true, after(60), &stop).await.is_none());
         assert_eq!(began.elapsed(), Duration::ZERO, "it lets its turn pass at once");
         tokio::time::sleep(OPEN).await;
-        let probes = [Asking::now(&gates, true).unwrap(), Asking::now(&gates, true).unwrap()];
+        let probes = [
+            Asking::now(&gates, RailWatch::FIRST, true).unwrap(),
+            Asking::now(&gates, RailWatch::FIRST, true).unwrap(),
+        ];
         let waits = tokio::spawn({
             let gates = Arc::clone(&gates);
-            async move { Asking::soon(&gates, true, after(60), &CancellationToken::new()).await.is_some() }
+            async move { Asking::soon(&gates, RailWatch::FIRST, true, after(60), &CancellationToken::new()).await.is_some() }
         });
         tokio::task::yield_now().await;
         assert_eq!(gates.credit(Instant::now().into_std()), Credit::Open, "pulls do not wait for it");
@@ -187,7 +204,7 @@ mod tests {
             probe.seen(&Finding::NotFound, Duration::ZERO);
         }
         assert!(waits.await.unwrap());
-        assert!(Asking::soon(&gates, false, after(60), &stop).await.is_some(), "nothing to pause");
+        assert!(Asking::soon(&gates, RailWatch::FIRST, false, after(60), &stop).await.is_some(), "nothing to pause");
     }
 
     #[tokio::test(start_paused = true)]
@@ -195,7 +212,7 @@ mod tests {
         let gates = gates();
         fail(&gates, Watch::Settlement).await;
         assert_eq!(gates.state(Watch::Settlement), State::Open);
-        let asking = asked(next(&gates, true, Some(after(1)), after(60)).await);
+        let asking = asked(next(&gates, RailWatch::FIRST, true, Some(after(1)), after(60)).await);
         assert!(asking.probe.is_none());
     }
 
@@ -205,12 +222,12 @@ mod tests {
         fail(&gates, Watch::Settlement).await;
         let began = Instant::now();
         let (due, until) = (Some(after(30)), after(60));
-        let first = asked(next(&gates, true, due, until).await);
+        let first = asked(next(&gates, RailWatch::FIRST, true, due, until).await);
         assert_eq!(began.elapsed().as_secs(), OPEN.as_secs(), "long before it is due");
         assert_eq!(gates.state(Watch::Settlement), State::HalfOpen);
         first.seen(&Finding::NotFound, Duration::ZERO);
         // The other probe is for whoever comes first; this one is not due.
-        let second = gates.try_probe().unwrap();
+        let second = gates.try_probe(Watch::Settlement).unwrap();
         second.seen(Call::Served, Duration::ZERO);
         assert_eq!(gates.state(Watch::Settlement), State::Ramping, "two probes were served");
     }
@@ -219,11 +236,11 @@ mod tests {
     async fn an_inquiry_that_gets_no_answer_is_no_failed_probe() {
         let gates = gates();
         fail(&gates, Watch::Settlement).await;
-        let asking = asked(next(&gates, true, Some(after(30)), after(60)).await);
+        let asking = asked(next(&gates, RailWatch::FIRST, true, Some(after(30)), after(60)).await);
         assert!(asking.probe.is_some());
         asking.seen(&Finding::CannotSay, Duration::ZERO);
         assert_eq!(gates.state(Watch::Settlement), State::HalfOpen, "and its permit is free again");
-        assert!(gates.try_probe().is_some());
+        assert!(gates.try_probe(Watch::Settlement).is_some());
     }
 
     #[tokio::test(start_paused = true)]
@@ -231,11 +248,11 @@ mod tests {
         let gates = gates();
         fail(&gates, Watch::Settlement).await;
         for _ in 0..9 {
-            let asking = asked(next(&gates, false, Some(after(1)), after(60)).await);
+            let asking = asked(next(&gates, RailWatch::FIRST, false, Some(after(1)), after(60)).await);
             assert!(asking.probe.is_none());
             asking.seen(&Finding::CannotSay, Duration::ZERO);
         }
         assert_eq!(gates.state(Watch::Inquiries), State::Closed);
-        assert!(matches!(next(&gates, true, None, after(60)).await, Next::Over));
+        assert!(matches!(next(&gates, RailWatch::FIRST, true, None, after(60)).await, Next::Over));
     }
 }

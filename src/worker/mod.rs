@@ -29,6 +29,7 @@ mod tells;
 mod track;
 mod tries;
 mod turns;
+mod ways;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -54,6 +55,7 @@ use flow::PullLoop;
 use gate::Gates;
 use poison::PoisonGuard;
 use supervise::Supervisor;
+use ways::Rails;
 
 pub use control::{BreakerOrder, ControlHandle, Forcing, Hold};
 pub use lane::{InProgress, Lane, Limits, TrackPolicy};
@@ -61,7 +63,7 @@ pub use lane::{InProgress, Lane, Limits, TrackPolicy};
 use outside::Outside;
 #[cfg(feature = "lab")]
 pub(crate) use outside::{Outside, Source};
-pub use status::{Breakers, LaneStatus, StatusHandle};
+pub use status::{Breakers, FallbackStatus, LaneStatus, StatusHandle};
 
 /// Decides whether this worker may work on a consumer: a store belongs to one, and must not be behind it.
 pub trait Guard: Send + Sync + 'static {
@@ -107,26 +109,6 @@ pub struct Drained {
     pub returned_at_stop: u64,
 }
 
-/// Where the lanes settle.
-enum Rails<R> {
-    /// All in the book.
-    Book,
-    /// All over one rail.
-    One(Arc<R>),
-    /// Each over its own; a lane that is not named settles in the book.
-    Each(HashMap<LaneName, Arc<R>>),
-}
-
-impl<R> Rails<R> {
-    fn of(&self, lane: &LaneName) -> Option<Arc<R>> {
-        match self {
-            Self::Book => None,
-            Self::One(rail) => Some(Arc::clone(rail)),
-            Self::Each(rails) => rails.get(lane).cloned(),
-        }
-    }
-}
-
 /// A worker: lanes over one broker connection and one store.
 pub struct Worker<R: Rail = NoRail, W: Wire = Nats> {
     broker: Broker<W>,
@@ -134,6 +116,7 @@ pub struct Worker<R: Rail = NoRail, W: Wire = Nats> {
     lanes: Vec<Lane>,
     decode: Arc<dyn Decode>,
     rails: Rails<R>,
+    fallbacks: HashMap<LaneName, Arc<R>>,
     check: Option<Arc<dyn Ask>>,
     guard: Arc<dyn Guard>,
     name: String,
@@ -155,6 +138,7 @@ impl<W: Wire> Worker<NoRail, W> {
             lanes,
             decode: Arc::new(Contract),
             rails: Rails::Book,
+            fallbacks: HashMap::new(),
             check: None,
             guard: Arc::new(NoGuard),
             name: "acquit".to_owned(),
@@ -181,6 +165,15 @@ impl<R: Rail, W: Wire> Worker<R, W> {
         self.over(Rails::Each(rails.into_iter().collect()))
     }
 
+    /// Gives lanes a second rail, for payments that the first cannot have while it is down, or has not taken. What may
+    /// have reached one rail never goes to the other. It has to have another name, and the lane a first rail; else it is
+    /// none. To be called after [`Worker::rail`] or [`Worker::rails`], which say where lanes settle.
+    #[must_use]
+    pub fn fallbacks(mut self, rails: impl IntoIterator<Item = (LaneName, Arc<R>)>) -> Self {
+        self.fallbacks = rails.into_iter().collect();
+        self
+    }
+
     fn over<T: Rail>(self, rails: Rails<T>) -> Worker<T, W> {
         Worker {
             broker: self.broker,
@@ -188,6 +181,7 @@ impl<R: Rail, W: Wire> Worker<R, W> {
             lanes: self.lanes,
             decode: self.decode,
             rails,
+            fallbacks: HashMap::new(),
             check: self.check,
             guard: self.guard,
             name: self.name,
@@ -321,11 +315,15 @@ impl<R: Rail, W: Wire> Worker<R, W> {
         let lane_marker = format!("suspect-{}", lane.name);
         let publishing = BreakerPolicy::publishing();
         let rail = self.rails.of(&lane.name);
+        let second = self.fallbacks.get(&lane.name);
+        let second = second.filter(|second| rail.as_ref().is_some_and(|first| first.name() != second.name()));
+        metrics.rails(rail.iter().chain(second).map(|rail| rail.name()), second.is_some());
         let gates = Gates::new(
             lane.name.as_str(),
             &lane.breaker,
             &publishing,
             limit,
+            second.is_some(),
             Arc::clone(&metrics),
             self.outside.clone(),
         );
@@ -333,6 +331,7 @@ impl<R: Rail, W: Wire> Worker<R, W> {
         Context::new(Parts {
             lane,
             deadline,
+            second: second.map(|rail| (Arc::clone(rail), rail.terms().deadline)),
             worker: self.name.as_str().into(),
             broker: self.broker.clone(),
             store: self.store.clone(),

@@ -19,7 +19,7 @@ use crate::domain::{DeadReason, EventId};
 use crate::intake::{Judged, Unreadable};
 use crate::rails::Rail;
 use crate::resilience::Call;
-use crate::store::{Condemned, NotCondemned, Route, StoreLost};
+use crate::store::{Condemned, NotCondemned, StoreLost};
 use crate::telemetry::Flow;
 use crate::telemetry::metrics::{AckKind, Finished};
 use crate::telemetry::step::{Step, at};
@@ -67,17 +67,23 @@ async fn settle<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, event: Event<Judged,
         Err(end) => return end,
     };
     loop {
-        let Some(pass) = pass(ctx, Watch::Settlement, &event).await else {
+        let Some((pass, route)) = ctx.entry(&event).await else {
             return interrupted(ctx, event, "the gate stayed shut").await;
         };
         let notes = ctx.histories.of(event.id()).notes;
         let began = Instant::now();
         let span = event.trace().part(if ctx.rail.is_none() { Part::Attempt { rail: "book" } } else { Part::Claim });
-        match event.open(&ctx.store, &ctx.lane.name, notes, ctx.route()).await {
+        match event.open(&ctx.store, &ctx.lane.name, notes, route).await {
             Ok(opened) => {
                 span.end(opened.name());
-                store_served(ctx, pass, began);
                 ctx.metrics.settlement(true, began.elapsed());
+                if ctx.second.is_some()
+                    && let Opened::Go(event) = opened
+                {
+                    // Kept for the call: what was routed by it must not find the gate shut behind it.
+                    return rail::submit(ctx, event, Some(pass)).await;
+                }
+                store_served(ctx, pass, began);
                 return opened_as(ctx, opened).await;
             }
             Err((lost, back)) => match not_opened(ctx, back, &lost, pass, began, span).await {
@@ -103,7 +109,7 @@ pub(super) async fn opened_as<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, opened
         Opened::Final(event) => announce(ctx, event).await,
         Opened::Condemned(event) => bury(ctx, event).await,
         Opened::Elsewhere(event) => elsewhere(ctx, event).await,
-        Opened::Go(event) => rail::submit(ctx, event).await,
+        Opened::Go(event) => rail::submit(ctx, event, None).await,
         Opened::Doubt(event) => rail::inquire(ctx, event, None).await,
         Opened::Tracked(event) => announce(ctx, event).await,
     }
@@ -156,7 +162,7 @@ pub(super) async fn condemn<W: Wire, R: Rail>(
 ) -> Finished {
     let mut event = event;
     loop {
-        let Some(pass) = pass(ctx, Watch::Settlement, &event).await else {
+        let Some((pass, _)) = ctx.entry(&event).await else {
             return interrupted(ctx, event, "the gate stayed shut").await;
         };
         let (probe, began) = (pass.is_probe(), Instant::now());
@@ -354,15 +360,7 @@ fn note_judgement<W: Wire, R: Rail>(ctx: &Context<W, R>, event: &Event<Judged, W
     }
 }
 
-/// The route of a lane of this worker.
 impl<W: Wire, R: Rail> Context<W, R> {
-    pub(super) fn route(&self) -> Route {
-        match &self.rail {
-            None => Route::Book,
-            Some(rail) => Route::Rail { name: rail.name(), leg: 0 },
-        }
-    }
-
     fn saw_foreign(&self, event: &EventId) {
         if self.foreign.note(event) {
             Flow::ForeignEvent { lane: self.name(), event: &event.to_string() }.emit();

@@ -10,17 +10,18 @@ use tokio::time::{Instant, timeout};
 use super::context::Context;
 use super::dispose::{Disposition, Unfinished};
 use super::event::{Event, Opened, Settled, Submitted};
-use super::gate::{Pass, Watch};
+use super::gate::Pass;
 use super::held::tell;
 use super::inquiry::{Asking, Next, due, next};
 use super::late::Call as Late;
-use super::process::{condemn, decide, foreign, hand_back, interrupted, opened_as, pass};
+use super::process::{condemn, decide, foreign, hand_back, interrupted, opened_as};
 use super::track::offer;
 use super::turns::Turn;
+use super::ways::Way;
 use crate::broker::Wire;
 use crate::domain::{Answer, Finding, NotSent, Outcome};
 use crate::rails::{Rail, Terms};
-use crate::resilience::Call;
+use crate::resilience::{Call, State};
 use crate::store::{Doubt, Intent, Recorded, StoreLost};
 use crate::telemetry::Waits;
 use crate::telemetry::metrics::{Finished, LaneMetrics};
@@ -32,23 +33,26 @@ use crate::telemetry::trace::{Part, Span, Trace};
 pub(super) fn submit<W: Wire, R: Rail>(
     ctx: &Arc<Context<W, R>>,
     event: Event<Intent, W>,
+    kept: Option<Pass>,
 ) -> futures_util::future::BoxFuture<'static, Finished> {
     let ctx = Arc::clone(ctx);
     // Boxed: a rail's NotFound leads back here from an inquiry.
     Box::pin(async move {
-        let Some(rail) = ctx.rail.clone() else {
-            return interrupted(&ctx, event, "this worker has no rail").await;
-        };
-        if event.rail() != rail.name() {
-            // Only the rail that an intent names may ever be given its order.
-            return unsent(&ctx, event).await;
-        }
-        let turn = ctx.turns.turn(ctx.hold_until(&event), &ctx.stop).await;
+        // Only the rail that an intent names may ever be given its order.
+        let Some(Way { rail, turns, watch }) = ctx.way(event.rail()) else { return unsent(&ctx, event).await };
+        let turn = turns.turn(ctx.hold_until(&event), &ctx.stop).await;
         let Some(turn) = turn else { return unsent(&ctx, event).await };
-        let Some(pass) = pass(&ctx, Watch::Settlement, &event).await else { return unsent(&ctx, event).await };
-        let (probe, deadline) = (pass.is_probe(), rail.terms().deadline);
-        let sending = Sending { turn, pass, span: event.trace().part(Part::Attempt { rail: rail.name() }) };
-        let (event, call) = match event.submit(rail, ctx.outside.now()) {
+        // It may have opened while the event waited for its turn.
+        let held = |pass: &Pass| pass.watch() == watch.calls && ctx.gates.state(watch.calls) != State::Open;
+        let pass = match kept.filter(held) {
+            Some(pass) => Some(pass),
+            None => ctx.pass_to(watch, &event).await,
+        };
+        let Some(pass) = pass else { return unsent(&ctx, event).await };
+        let (probe, deadline, rail_name) = (pass.is_probe(), rail.terms().deadline, rail.name());
+        let span = event.trace().part(Part::Attempt { rail: rail_name });
+        let sending = Sending { rail: rail_name, turn, pass, span };
+        let (mut event, call) = match event.submit(rail, ctx.outside.now()) {
             Submitted::Sent(event, call) => (event, call),
             // Its deadline passed while it waited: asked again, the store refuses it (AB11).
             Submitted::TooLate(event) => {
@@ -57,6 +61,7 @@ pub(super) fn submit<W: Wire, R: Rail>(
             }
         };
         let (answer, late) = sending.answered(&ctx.metrics, deadline, call).await;
+        ctx.note_second(&mut event);
         step::at(Step::AfterAnswer);
         conclude(&ctx, event, answer, late, probe).await
     })
@@ -64,6 +69,7 @@ pub(super) fn submit<W: Wire, R: Rail>(
 
 /// A submission that the limit and the breaker let through, of an event or of a sweep.
 pub(super) struct Sending {
+    pub(super) rail: &'static str,
     pub(super) turn: Turn,
     pub(super) pass: Pass,
     pub(super) span: Span,
@@ -85,6 +91,7 @@ impl Sending {
             Err(_) => (Answer::Unknown, Some(call)),
         };
         end_attempt(self.span, &answer);
+        metrics.rail_called(self.rail, &answer);
         self.pass.seen(call_of(&answer), began.elapsed());
         self.turn.seen(&answer, late.is_some(), began.elapsed());
         metrics.settlement(answer != Answer::Unknown, began.elapsed());
@@ -124,6 +131,7 @@ async fn conclude<W: Wire, R: Rail>(
     probe: bool,
 ) -> Finished {
     let mut event = event;
+    let other_may = matches!(answer, Answer::NotSent(_)) && ctx.declined(&event);
     loop {
         match event.conclude(&ctx.store, answer.clone()).await {
             Ok(Settled::Final(event)) => {
@@ -140,13 +148,17 @@ async fn conclude<W: Wire, R: Rail>(
             Ok(Settled::Doubt(event)) => return inquire(ctx, event, late).await,
             Ok(Settled::ForPerson(event)) => {
                 Waits::HeldForPerson { lane: ctx.name(), payment: &event.id().to_string() }.emit();
-                if let Some(rail) = &ctx.rail {
-                    tell(ctx, &event, &rail.terms()).await;
+                if let Some(way) = ctx.way(event.doubt().rail()) {
+                    tell(ctx, &event, &way.rail.terms()).await;
                 }
                 return interrupted(ctx, event, "held for a person").await;
             }
             Ok(Settled::Released(event)) => {
                 let not_sent = match &answer {
+                    // What this rail asks to wait for is nothing to the other.
+                    Answer::NotSent(NotSent::SaidNotProcessed { .. }) if other_may => {
+                        NotSent::SaidNotProcessed { retry_after: None }
+                    }
                     Answer::NotSent(not_sent) => not_sent.clone(),
                     Answer::Settled(_)
                     | Answer::InProgress
@@ -188,12 +200,9 @@ pub(super) fn inquire<W: Wire, R: Rail>(
 ) -> futures_util::future::BoxFuture<'static, Finished> {
     let ctx = Arc::clone(ctx);
     Box::pin(async move {
-        let Some(rail) = ctx.rail.clone() else {
-            return interrupted(&ctx, event, "this worker has no rail").await;
+        let Some(Way { rail, watch, .. }) = ctx.way(event.doubt().rail()) else {
+            return interrupted(&ctx, event, "its attempt belongs to no rail of this lane").await;
         };
-        if event.doubt().rail() != rail.name() {
-            return interrupted(&ctx, event, "its attempt belongs to another rail").await;
-        }
         Waits::Unknown { lane: ctx.name(), payment: event.doubt().payment_id().as_str() }.emit();
         let _counted = Unknown::count(&ctx.metrics);
         // What is asked about waits for no turn at the rail, and must keep no other event from one.
@@ -227,7 +236,7 @@ pub(super) fn inquire<W: Wire, R: Rail>(
                     drop(aside);
                     return conclude(&ctx, event, answer, None, false).await;
                 }
-                next = next(&ctx.gates, asks, again, until) => match next {
+                next = next(&ctx.gates, watch, asks, again, until) => match next {
                     Next::Ask(asking) => asking,
                     Next::NotNow => {
                         ctx.histories.asked(event.id());

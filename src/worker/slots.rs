@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,8 +15,10 @@ pub(super) struct Slots {
     limit: u32,
     bytes_limit: u64,
     free: AtomicU32,
-    /// What the rail bears; never above the limit.
-    allowed: AtomicU32,
+    /// What the rail bears; never above the limit. The second rail's beside it.
+    allowed: [AtomicU32; 2],
+    /// Whether what is pulled now is the second rail's.
+    over_second: AtomicBool,
     /// Held for payments in doubt: they make no call.
     aside: AtomicU32,
     held_bytes: AtomicU64,
@@ -38,7 +40,8 @@ impl Slots {
             limit: u32::from(limit),
             bytes_limit: u64::from(bytes_limit),
             free: AtomicU32::new(u32::from(limit)),
-            allowed: AtomicU32::new(u32::from(limit)),
+            allowed: [AtomicU32::new(u32::from(limit)), AtomicU32::new(u32::from(limit))],
+            over_second: AtomicBool::new(false),
             aside: AtomicU32::new(0),
             held_bytes: AtomicU64::new(0),
             freed: Notify::new(),
@@ -62,13 +65,22 @@ impl Slots {
 
     /// How many events may be on their way to the rail, or at it.
     pub(super) fn allowed(&self) -> u32 {
-        self.allowed.load(Ordering::Acquire)
+        let [first, second] = &self.allowed;
+        let over = if self.over_second.load(Ordering::Acquire) { second } else { first };
+        over.load(Ordering::Acquire)
     }
 
-    /// Sets that, from 1 to the limit.
-    pub(super) fn allow(&self, events: u32) {
-        self.allowed.store(events.clamp(1, self.limit.max(1)), Ordering::Release);
+    /// Sets that for a rail, from 1 to the limit.
+    pub(super) fn allow(&self, second: bool, events: u32) {
+        let [first, other] = &self.allowed;
+        let of = if second { other } else { first };
+        of.store(events.clamp(1, self.limit.max(1)), Ordering::Release);
         self.freed.notify_one();
+    }
+
+    /// Says which rail what is pulled now is for.
+    pub(super) fn go_over(&self, second: bool) {
+        self.over_second.store(second, Ordering::Release);
     }
 
     /// Keeps a held slot out of what is counted against it, until the guard is dropped.
@@ -183,16 +195,19 @@ mod tests {
     #[test]
     fn what_the_rail_bears_bounds_what_is_asked_for_beside_what_is_in_doubt() {
         let slots = Slots::new(8, 1000);
-        slots.allow(3);
+        slots.allow(false, 3);
         assert_eq!((slots.room(), slots.free(), slots.worthwhile()), (3, 8, 1));
         slots.promise(3);
         assert_eq!(slots.room(), 0);
         let aside = slots.aside();
         assert_eq!(slots.room(), 1);
         drop(aside);
-        slots.allow(100);
+        slots.allow(false, 100);
         assert_eq!((slots.room(), slots.allowed()), (5, 8));
-        slots.allow(0);
+        slots.allow(false, 0);
         assert_eq!(slots.allowed(), 1);
+        slots.allow(true, 2);
+        slots.go_over(true);
+        assert_eq!(slots.allowed(), 2);
     }
 }

@@ -22,6 +22,11 @@ pub struct LaneStatus {
     pub lane: String,
     /// The stream it takes events from.
     pub stream: String,
+    /// The rail it settles over, or `book`.
+    pub rail: &'static str,
+    /// The second rail, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<FallbackStatus>,
     /// The durable consumer.
     pub consumer: String,
     /// Connected, and the consumer is the one we know.
@@ -109,6 +114,21 @@ pub struct Breakers {
     pub checks: &'static str,
 }
 
+/// A lane's second rail, at one moment.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct FallbackStatus {
+    /// Its name.
+    pub rail: &'static str,
+    /// Whether new payments go there now.
+    pub in_use: bool,
+    /// The state of its breaker.
+    pub breaker: &'static str,
+    /// The state of the breaker of its inquiries.
+    pub inquiries: &'static str,
+    /// Events that may be on their way to it or at it.
+    pub in_flight_limit: u32,
+}
+
 trait Look: Send + Sync {
     fn look(&self) -> LaneStatus;
 }
@@ -147,6 +167,14 @@ impl<W: Wire, R: Rail> Look for Context<W, R> {
             lane: self.name().to_owned(),
             stream: self.consumer.stream().to_string(),
             consumer: self.consumer.name().to_owned(),
+            rail: self.rail.as_ref().map_or("book", |rail| rail.name()),
+            fallback: self.second.as_ref().map(|second| FallbackStatus {
+                rail: second.rail.name(),
+                in_use: self.gates.is_over_second(tokio::time::Instant::now().into_std()),
+                breaker: self.gates.shown(Watch::Fallback),
+                inquiries: self.gates.shown(Watch::FallbackInquiries),
+                in_flight_limit: second.turns.limit(),
+            }),
             ready: self.is_ready(),
             trouble: trouble.or_else(|| self.denied_pull()).or(denied),
             gate,

@@ -15,6 +15,7 @@ use super::gate::Watch;
 use super::inquiry::Asking;
 use super::lane::InProgress;
 use super::rail::{Sending, ask, contradicted};
+use super::ways::Way;
 use crate::broker::Wire;
 use crate::domain::{Answer, Finding, NotSent, Outcome};
 use crate::intake::{Instants, Judged, Raw};
@@ -33,17 +34,19 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Sweeps for as long as the lane runs, and takes nothing up once it stops. In every lane with a rail: what was tracked
 /// before its configuration changed must not be forgotten.
 pub(super) async fn run<W: Wire, R: Rail>(ctx: Arc<Context<W, R>>, tasks: TaskTracker) {
-    let Some(rail) = ctx.rail.clone() else { return std::future::pending().await };
+    if ctx.rail.is_none() {
+        return std::future::pending().await;
+    }
     let mut ticks = tokio::time::interval(SWEEP_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        while !ctx.stop.is_cancelled() && page(&ctx, &rail, &tasks).await {}
+        while !ctx.stop.is_cancelled() && page(&ctx, &tasks).await {}
     }
 }
 
 /// One page, to its end. Whether it was full: then there may be more.
-async fn page<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, rail: &Arc<R>, tasks: &TaskTracker) -> bool {
+async fn page<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, tasks: &TaskTracker) -> bool {
     // An inquiry takes no turn, of an event no more than of a sweep; but what a slow rail bears bounds them all.
     let most = u16::try_from(ctx.slots.allowed()).map_or(PAGE, |allowed| allowed.min(PAGE));
     let list = match ctx.store.due(ctx.lane.name.clone(), most).await {
@@ -61,12 +64,12 @@ async fn page<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, rail: &Arc<R>, tasks: 
         .due
         .into_iter()
         .map(|due| {
-            let (ctx, rail, event) = (Arc::clone(ctx), Arc::clone(rail), due.origin().event.to_string());
+            let (ctx, event) = (Arc::clone(ctx), due.origin().event.to_string());
             // A task each: one that panics takes no other with it, and a stop waits for them like for events.
             let swept = tasks.spawn(async move {
                 tokio::select! {
                     biased;
-                    () = one(&ctx, &rail, due) => {}
+                    () = one(&ctx, due) => {}
                     () = ctx.cut.cancelled() => {}
                 }
             });
@@ -83,23 +86,22 @@ async fn page<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, rail: &Arc<R>, tasks: 
     full
 }
 
-async fn one<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, rail: &Arc<R>, due: Due) {
+async fn one<W: Wire, R: Rail>(ctx: &Arc<Context<W, R>>, due: Due) {
     let incoming = due.message().header("traceparent").map(str::to_owned);
     let trace = ctx.traces.sweep(incoming.as_deref(), &due.origin().event);
-    let outcome = go_on(&Sweep { ctx, rail, trace: &trace }, due, incoming.as_deref()).await;
+    let outcome = go_on(&Sweep { ctx, trace: &trace }, due, incoming.as_deref()).await;
     trace.swept(outcome);
 }
 
 /// One sweep: what its steps share.
 struct Sweep<'a, W: Wire, R> {
     ctx: &'a Arc<Context<W, R>>,
-    rail: &'a Arc<R>,
     trace: &'a Trace,
 }
 
 /// Gives what became of it, as spans say it.
 async fn go_on<W: Wire, R: Rail>(sweep: &Sweep<'_, W, R>, due: Due, incoming: Option<&str>) -> &'static str {
-    let Sweep { ctx, rail, trace } = *sweep;
+    let Sweep { ctx, trace } = *sweep;
     let judged = judge(ctx, &due);
     match &judged {
         Some(judged) => trace.payment(judged.payment_id()),
@@ -120,11 +122,15 @@ async fn go_on<W: Wire, R: Rail>(sweep: &Sweep<'_, W, R>, due: Due, incoming: Op
     while let Some(now) = stand {
         stand = match now {
             Stand::Final(recorded) => return announce(sweep, recorded, incoming).await,
-            Stand::Doubt(doubt) if doubt.rail() == rail.name() => inquire(sweep, doubt).await,
-            Stand::Go(intent) if intent.rail() == rail.name() => submit(sweep, intent).await,
             // Only the rail that an attempt names is ever asked about it.
-            Stand::Doubt(_) => None,
-            Stand::Go(intent) => conclude(ctx, intent.dispatch().1, Answer::NotSent(NotSent::Pool)).await,
+            Stand::Doubt(doubt) => match ctx.way(doubt.rail()) {
+                Some(way) => inquire(sweep, way, doubt).await,
+                None => None,
+            },
+            Stand::Go(intent) => match ctx.way(intent.rail()) {
+                Some(way) => submit(sweep, way, intent).await,
+                None => conclude(ctx, intent.dispatch().1, Answer::NotSent(NotSent::Pool)).await,
+            },
             Stand::Condemned(_) | Stand::Tracked(_) | Stand::Elsewhere { .. } => None,
         };
     }
@@ -143,8 +149,9 @@ fn judge<W: Wire, R: Rail>(ctx: &Context<W, R>, due: &Due) -> Option<Judged> {
 
 /// Asks the rail what became of the payment, where the breaker of inquiries lets it: if not, the store's schedule goes
 /// on as if it had been asked, like that of an event.
-async fn inquire<W: Wire, R: Rail>(sweep: &Sweep<'_, W, R>, doubt: Doubt) -> Option<Stand> {
-    let Sweep { ctx, rail, trace } = *sweep;
+async fn inquire<W: Wire, R: Rail>(sweep: &Sweep<'_, W, R>, way: Way<R>, doubt: Doubt) -> Option<Stand> {
+    let Sweep { ctx, trace } = *sweep;
+    let Way { rail, watch, .. } = way;
     if let Some(call) = ctx.late.take(&doubt) {
         // This process sent it, and the answer that came too late for that sweep is better than any inquiry.
         if call.is_finished() {
@@ -153,7 +160,7 @@ async fn inquire<W: Wire, R: Rail>(sweep: &Sweep<'_, W, R>, doubt: Doubt) -> Opt
         ctx.late.keep(&doubt, call);
     }
     let until = Instant::now().checked_add(PATIENCE)?;
-    let asking = Asking::soon(&ctx.gates, rail.answers_inquiries(), until, &ctx.stop).await?;
+    let asking = Asking::soon(&ctx.gates, watch, rail.answers_inquiries(), until, &ctx.stop).await?;
     let finding = ask(ctx, rail.as_ref(), &doubt, trace, asking).await;
     let settled = matches!(finding, Finding::Answered(Answer::Settled(_)));
     let terms = rail.terms();
@@ -173,21 +180,23 @@ async fn inquire<W: Wire, R: Rail>(sweep: &Sweep<'_, W, R>, doubt: Doubt) -> Opt
     }
 }
 
-/// Sends what may be sent, within the lane's limit. The call runs in its own task, and an answer past the deadline
+/// Sends what may be sent, within what its rail bears. The call runs in its own task, and an answer past the deadline
 /// still counts.
-async fn submit<W: Wire, R: Rail>(sweep: &Sweep<'_, W, R>, intent: Intent) -> Option<Stand> {
-    let Sweep { ctx, rail, trace } = *sweep;
+async fn submit<W: Wire, R: Rail>(sweep: &Sweep<'_, W, R>, way: Way<R>, intent: Intent) -> Option<Stand> {
+    let Sweep { ctx, trace } = *sweep;
+    let Way { rail, turns, watch } = way;
     let until = Instant::now().checked_add(PATIENCE)?;
-    let allowed = match ctx.turns.turn(until, &ctx.stop).await {
-        Some(turn) => ctx.gates.pass(Watch::Settlement, until, &ctx.stop).await.map(|pass| (turn, pass)),
+    let allowed = match turns.turn(until, &ctx.stop).await {
+        Some(turn) => ctx.gates.pass(watch.calls, until, &ctx.stop).await.map(|pass| (turn, pass)),
         None => None,
     };
     let (order, doubt) = intent.dispatch();
     let Some((turn, pass)) = allowed.filter(|_| ctx.outside.now() < order.deadline()) else {
         return conclude(ctx, doubt, Answer::NotSent(NotSent::Pool)).await;
     };
-    let sending = Sending { turn, pass, span: trace.part(Part::Attempt { rail: rail.name() }) };
-    let (deadline, rail) = (rail.terms().deadline, Arc::clone(rail));
+    let span = trace.part(Part::Attempt { rail: rail.name() });
+    let sending = Sending { rail: rail.name(), turn, pass, span };
+    let deadline = rail.terms().deadline;
     let call = tokio::spawn(async move { rail.submit(&order).await });
     let (answer, late) = sending.answered(&ctx.metrics, deadline, call).await;
     if let Some(call) = late {
@@ -222,7 +231,7 @@ async fn announce<W: Wire, R: Rail>(
     recorded: Recorded,
     incoming: Option<&str>,
 ) -> &'static str {
-    let Sweep { ctx, trace, .. } = *sweep;
+    let Sweep { ctx, trace } = *sweep;
     let Some(until) = Instant::now().checked_add(PATIENCE) else { return "not_told" };
     let Some(pass) = ctx.gates.pass(Watch::Outcomes, until, &ctx.stop).await else { return "not_told" };
     let (began, event) = (Instant::now(), recorded.event().to_string());

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::gate::Watch;
 use crate::domain::EventId;
 use crate::store::Note;
 
@@ -28,6 +29,8 @@ pub(super) struct Tries {
     pub(super) asked: u32,
     /// When the next one is due.
     pub(super) ask_at: Option<Instant>,
+    /// The rail that has not taken its payment, where that was the last thing it did.
+    pub(super) declined: Option<Watch>,
     /// Whether it was told that the payment is held.
     pub(super) told_held: bool,
     /// What `explain` will show.
@@ -104,6 +107,11 @@ impl Histories {
             tries.asked = tries.asked.saturating_add(1);
             tries.ask_at = None;
         });
+    }
+
+    /// Notes which rail did not take the payment.
+    pub(super) fn declined(&self, event: &EventId, by: Watch) {
+        self.change(event, |tries| tries.declined = Some(by));
     }
 
     /// Notes that the payment was told as held.

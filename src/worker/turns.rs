@@ -16,12 +16,14 @@ use crate::domain::{Answer, NotSent};
 use crate::resilience::{LimitPolicy, Limiter, Load};
 use crate::telemetry::metrics::LaneMetrics;
 
-/// The turns of one lane.
+/// The turns at one rail of a lane.
 pub(super) struct Turns {
     places: Arc<Semaphore>,
     inner: Mutex<Inner>,
     slots: Arc<Slots>,
     metrics: Arc<LaneMetrics>,
+    /// Whether they are the second rail's.
+    second: bool,
 }
 
 struct Inner {
@@ -46,6 +48,7 @@ impl Turns {
         deadline: Duration,
         slots: Arc<Slots>,
         metrics: Arc<LaneMetrics>,
+        second: bool,
     ) -> Arc<Self> {
         let most = NonZeroU32::new(slots.limit()).unwrap_or(NonZeroU32::MIN);
         let limiter = policy.map(|policy| Limiter::new(policy, most, deadline));
@@ -55,9 +58,15 @@ impl Turns {
             inner: Mutex::new(Inner { limiter, limit, owed: 0 }),
             slots,
             metrics,
+            second,
         };
         turns.show(limit);
         Arc::new(turns)
+    }
+
+    /// How many calls may be under way.
+    pub(super) fn limit(&self) -> u32 {
+        self.lock().limit
     }
 
     /// Waits for a turn until `deadline` or `stop`, first come, first served. Cancel-safe.
@@ -101,8 +110,12 @@ impl Turns {
     }
 
     fn show(&self, limit: u32) {
-        self.slots.allow(limit);
-        self.metrics.in_flight_limit.set(f64::from(limit));
+        self.slots.allow(self.second, limit);
+        if self.second {
+            self.metrics.second_limit(limit);
+        } else {
+            self.metrics.in_flight_limit.set(f64::from(limit));
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -146,7 +159,7 @@ mod tests {
 
     fn lane(policy: Option<LimitPolicy>) -> (Arc<Turns>, Arc<Slots>) {
         let (slots, metrics) = (Slots::new(64, 1 << 20), Arc::new(LaneMetrics::new("lane", "STREAM", "consumer")));
-        (Turns::new(policy, Duration::from_secs(1), Arc::clone(&slots), metrics), slots)
+        (Turns::new(policy, Duration::from_secs(1), Arc::clone(&slots), metrics, false), slots)
     }
 
     async fn try_turn(turns: &Arc<Turns>) -> Option<Turn> {

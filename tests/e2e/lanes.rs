@@ -24,7 +24,7 @@ pub(crate) fn bank(site: &Site, name: &str, script: &str, listen: &str) -> Scrip
     ScriptedRail::start(listen, Script::parse(script).unwrap(), ledger).unwrap()
 }
 
-fn settings(name: &str, bank: SocketAddr, deadline: &str) -> String {
+pub(crate) fn settings(name: &str, bank: SocketAddr, deadline: &str) -> String {
     format!(
         r#"[[rail]]
 name = "{name}"
@@ -40,7 +40,7 @@ not_found = ["NOT_FOUND"]
 }
 
 /// Changes the configuration's text and puts rails behind it.
-fn configure(site: &Site, change: impl FnOnce(String) -> String, rails: &str) {
+pub(crate) fn configure(site: &Site, change: impl FnOnce(String) -> String, rails: &str) {
     let file = site.store().with_file_name("acquit.toml");
     let text = change(std::fs::read_to_string(&file).unwrap());
     std::fs::write(&file, format!("{text}{rails}")).unwrap();

@@ -102,7 +102,7 @@ impl Db {
     /// The attempts that matter for a decision, as the real stores load them.
     fn tries(&self, of: &PaymentRow) -> Vec<AttemptRow> {
         let all = self.attempts.range((of.row, 0)..=(of.row, u32::MAX)).map(|(_, row)| row);
-        all.filter(|row| matches!(row.ended, None | Some(Ended::Resubmit)) || row.number == of.last_attempt)
+        all.filter(|row| row.ended_at.is_none() || row.ended == Some(Ended::Resubmit) || row.number == of.last_attempt)
             .map(|row| AttemptRow { dirty: false, ..row.clone() })
             .collect()
     }

@@ -145,6 +145,7 @@ fn attempt_part(attempt: AttemptRecord) -> AttemptPart {
             Some(Ended::Settled) => "settled",
             Some(Ended::Rejected) => "rejected",
             Some(Ended::Resubmit) => "rejected, may be sent again",
+            Some(Ended::NotSent) if attempt.ended_at.is_none() => "not processed, as a person says",
             Some(Ended::NotSent) => "not sent",
             None => "no conclusive answer",
         },

@@ -71,7 +71,8 @@ impl Group<'_> {
         let row = &mut slot.row;
         for attempt in row.tries.iter_mut().filter(|attempt| attempt.ended.is_none()) {
             attempt.ended = Some(ended);
-            attempt.ended_at = Some(self.now);
+            // Without a time: it is nobody's own answer, and sends the payment to no other rail.
+            attempt.ended_at = (ended != Ended::NotSent).then_some(self.now);
             attempt.dirty = true;
             row.rail = Arc::clone(&attempt.rail);
             if ended == Ended::NotSent {

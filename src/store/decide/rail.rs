@@ -10,12 +10,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::rows::{AttemptRow, Claim, Ended, PaymentRow, State};
 use super::super::{Origin, Route};
+use super::leg::{bound, leg};
 use super::refusal::expired;
 use super::{Asked, Group, InHand, Slot, Ticket, Verdict};
 use crate::domain::{Answer, Code, Finding, RailRef, Reason};
 
 /// Inquiries that must not find an attempt before it is sent again.
-const NOT_FOUND_ENOUGH: u32 = 2;
+pub(super) const NOT_FOUND_ENOUGH: u32 = 2;
 
 pub(super) fn all_conclusive(row: &PaymentRow) -> bool {
     row.tries.iter().all(|attempt| attempt.ended.is_some())
@@ -61,6 +62,12 @@ impl Group<'_> {
         if let (Asked::Valid(_), Route::Rail { name, leg }) = (asked, route) {
             return self.go(origin, name, *leg, slot);
         }
+        #[cfg(acquit_sabotage = "fallback_after_inconclusive")]
+        if let (Asked::Valid(_), Route::Rail { name, leg }) = (asked, route)
+            && slot.row.tries.iter().any(|attempt| &*attempt.rail != *name && attempt.ended.is_none())
+        {
+            return self.attempt(origin, (*name).into(), super::leg::leg(&slot.row, name, *leg), slot);
+        }
         // Held with every attempt answered: nothing is left to be asked, the payment goes on.
         if slot.row.state == State::Held && !all_conclusive(&slot.row) {
             return self.take_over(origin, slot);
@@ -73,7 +80,10 @@ impl Group<'_> {
                 (Asked::Refused(_), _) => self.refuse_standing(origin, asked, slot),
                 (Asked::Valid(payment), _) if self.expired(payment) => self.refuse_standing(origin, asked, slot),
                 (Asked::Valid(_), _) if !begin => Verdict::Nothing,
-                (Asked::Valid(payment), Route::Book) => self.post(origin, payment, slot),
+                (Asked::Valid(payment), Route::Book) => match bound(&slot.row, None) {
+                    Some(rail) => self.go(origin, &rail, 0, slot),
+                    None => self.post(origin, payment, slot),
+                },
                 (Asked::Valid(_), Route::Rail { name, leg }) => self.go(origin, name, *leg, slot),
             };
         }
@@ -106,16 +116,11 @@ impl Group<'_> {
         self.end_rejected(origin, &slot.row.payment_id.clone(), reasons, references, Some(slot.row.amount))
     }
 
-    /// A new attempt where every one before has its conclusive answer.
-    pub(super) fn go(&mut self, origin: &Origin, rail: &str, wanted: u8, slot: &mut Slot) -> Verdict {
-        let mut leg = wanted;
-        for before in &slot.row.tries {
-            // A key that a rail has refused, or that another rail has seen, is used up.
-            if before.ended == Some(Ended::Resubmit) || &*before.rail != rail {
-                leg = leg.max(before.leg.saturating_add(1));
-            }
-        }
-        self.attempt(origin, rail.into(), leg, slot)
+    /// A new attempt where every one before has its conclusive answer: at `wanted`, or at the rail that it may not leave.
+    pub(super) fn go(&mut self, origin: &Origin, wanted: &str, leg_wanted: u8, slot: &mut Slot) -> Verdict {
+        let rail = bound(&slot.row, Some(wanted)).unwrap_or_else(|| wanted.into());
+        let leg = leg(&slot.row, &rail, leg_wanted);
+        self.attempt(origin, rail, leg, slot)
     }
 
     fn attempt(&mut self, origin: &Origin, rail: Arc<str>, leg: u8, slot: &mut Slot) -> Verdict {

@@ -124,7 +124,7 @@ CREATE TABLE attempts (
     rail text NOT NULL,
     started_at timestamptz NOT NULL,
     answer text CHECK (answer IN ('settled', 'rejected', 'resubmit', 'not_sent')),
-    answered_at timestamptz,
+    answered_at timestamptz,        -- null with an answer: a person's word
     not_found integer NOT NULL,     -- inquiries past the rail's longest execution time that did not find it
     PRIMARY KEY (payment, number)
 );

@@ -92,7 +92,7 @@ pub(super) const PAYMENTS: &str = concat!(
 /// Attempts that matter for a decision, of payments that are locked by now.
 pub(super) const TRIES: &str = "SELECT p.payment_id, a.payment, a.number, a.leg, a.rail, a.started_at, a.answer, \
      a.answered_at, a.not_found FROM payments p JOIN attempts a ON a.payment = p.id WHERE p.payment_id = ANY ($1) \
-     AND (a.answer IS NULL OR a.answer = 'resubmit' OR a.number = p.last_attempt) ORDER BY a.payment, a.number";
+     AND (a.answered_at IS NULL OR a.answer = 'resubmit' OR a.number = p.last_attempt) ORDER BY a.payment, a.number";
 
 pub(super) const EVENTS: &str = concat!(
     "SELECT ",

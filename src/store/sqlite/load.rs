@@ -204,7 +204,7 @@ fn payments(connection: &Connection, ids: &[PaymentId], rows: &mut Rows) -> Resu
 fn tries(connection: &Connection, payment: i64, last: u32) -> Result<Vec<AttemptRow>, Fault> {
     let mut statement = connection.prepare_cached(
         "SELECT number, leg, rail, started_at, answer, answered_at, not_found FROM attempts WHERE payment = ?1 \
-         AND (answer IS NULL OR answer = 'resubmit' OR number = ?2) ORDER BY number",
+         AND (answered_at IS NULL OR answer = 'resubmit' OR number = ?2) ORDER BY number",
     )?;
     let mut found = statement.query((payment, last))?;
     let mut tries = Vec::new();

@@ -237,7 +237,92 @@ async fn what_one_rail_does_not_know_is_not_sent_to_another(home: Home) {
     assert_eq!(intent(open(&store, 1, wish.valid(), RAIL).await).rail(), "swift");
 }
 
+const SECOND: Route = Route::Rail { name: "other", leg: 1 };
+
+/// One attempt over a route, ended as its rail says; gives its rail, leg and number.
+async fn tried(store: &Store, wish: &Wish, route: Route, answer: Answer) -> (String, u8, u32) {
+    let go = intent(open(store, 1, wish.valid(), route).await);
+    let rail = go.rail().to_owned();
+    let (order, doubt) = go.dispatch();
+    assert_eq!(order.key(), &RailKey::of(&wish.id, order.leg()));
+    let went = (rail, order.leg(), order.attempt());
+    let concluded = conclude(store, doubt, answer).await;
+    assert!(matches!(concluded, Concluded::Released | Concluded::Final(_)), "{concluded:?}");
+    went
+}
+
+async fn what_one_rail_did_not_take_goes_to_another_and_back_under_a_key_for_each(home: Home) {
+    let store = home.store().await;
+    let wish = Wish::new("PAY-1", 7);
+    let (busy, again) =
+        (NotSent::SaidNotProcessed { retry_after: None }, |code| Answer::Rejected { code, resubmit: true });
+    for (route, answer, rail, leg) in [
+        (RAIL, Answer::NotSent(NotSent::Connect), "swift", 0),
+        (SECOND, Answer::NotSent(busy), "other", 1),
+        (RAIL, Answer::NotSent(NotSent::Tls), "swift", 0),
+        (SECOND, again(Code::FF10), "other", 1),
+        (RAIL, again(Code::FF10), "swift", 2),
+        (SECOND, Answer::NotSent(NotSent::Pool), "other", 3),
+        (RAIL, Answer::NotSent(NotSent::Pool), "swift", 4),
+        (SECOND, settled(), "other", 3),
+    ]
+    .into_iter()
+    {
+        let (went, on, number) = tried(&store, &wish, route, answer).await;
+        assert_eq!((went.as_str(), on), (rail, leg), "attempt {number}");
+    }
+    let record = home.reader().payment(&wish.id).unwrap().unwrap();
+    let payment = record.payment.unwrap();
+    assert_eq!((record.attempts.len(), payment.attempts, &*payment.rail), (8, 3, "other"));
+}
+
+async fn what_may_have_reached_a_rail_goes_to_no_other(home: Home) {
+    let store = home.store().await;
+    let wish = |name: &str| Wish::new(name, 7);
+    let first = async |wish: &Wish| intent(open(&store, 1, wish.valid(), RAIL).await).dispatch().1;
+    // Under way, unknown, in progress; blocked; asked about in vain.
+    for (name, answer) in [("A", None), ("B", Some(Answer::Unknown)), ("C", Some(Answer::InProgress))] {
+        let in_hand = first(&wish(name)).await;
+        if let Some(answer) = answer {
+            assert!(matches!(conclude(&store, in_hand, answer).await, Concluded::Doubt(_)));
+        }
+        assert_eq!(doubt(open(&store, 1, wish(name).valid(), SECOND).await).rail(), "swift", "{name}");
+    }
+    let in_hand = first(&wish("D")).await;
+    assert!(matches!(conclude(&store, in_hand, Answer::Blocked).await, Concluded::Held(_)));
+    let held = doubt(open(&store, 1, wish("D").valid(), SECOND).await);
+    assert!(held.is_held() && held.rail() == "swift");
+    let in_hand = first(&wish("E")).await;
+    home.pass(Duration::from_secs(11));
+    let in_hand = doubt(resume(&store, in_hand, Finding::NotFound).await);
+    drop(doubt(resume(&store, in_hand, Finding::CannotSay).await));
+    assert_eq!(doubt(open(&store, 1, wish("E").valid(), SECOND).await).rail(), "swift");
+}
+
+/// A holder that was stopped before it wrote may still send: the rail's refusal of a later attempt under that key covers
+/// the first one at this rail, and at no other.
+async fn an_attempt_that_only_another_ones_answer_covers_keeps_its_payment_at_its_rail(home: Home) {
+    let store = home.store().await;
+    let wish = Wish::new("PAY-1", 7);
+    let (_, stopped) = intent(open(&store, 1, wish.valid(), RAIL).await).dispatch();
+    home.pass(Duration::from_secs(60));
+    let other = doubt(open(&store, 1, wish.valid(), SECOND).await);
+    let other = doubt(resume(&store, other, Finding::NotFound).await);
+    let (_, second) = intent(resume(&store, other, Finding::NotFound).await).dispatch();
+    let again = Answer::Rejected { code: Code::FF10, resubmit: true };
+    assert!(matches!(conclude(&store, second, again).await, Concluded::Released));
+    for _ in 0..2 {
+        let not_sent = Answer::NotSent(NotSent::Connect);
+        let (rail, leg, _) = tried(&store, &wish, SECOND, not_sent).await;
+        assert_eq!((rail.as_str(), leg), ("swift", 1));
+    }
+    drop(stopped);
+}
+
 both![
+    what_one_rail_did_not_take_goes_to_another_and_back_under_a_key_for_each,
+    what_may_have_reached_a_rail_goes_to_no_other,
+    an_attempt_that_only_another_ones_answer_covers_keeps_its_payment_at_its_rail,
     an_attempt_is_on_record_before_it_is_sent_and_settles_once,
     a_crash_after_dispatch_leaves_a_doubt_that_is_only_inquired_about,
     what_was_proved_not_sent_goes_again_under_the_same_key,

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::harness::{Expect, Home, RAIL, Wish, both, event, id, leading_code, open};
 use crate::domain::{Answer, Code, Finding, LaneName, NotSent, Outcome, RailKey, RailRef};
 use crate::store::{
-    Concluded, Doubt, Ended, Intent, Refusal, Resolution, Resolved, Ruling, Stand, State, Store, UnknownFilter,
+    Concluded, Doubt, Ended, Intent, Refusal, Resolution, Resolved, Route, Ruling, Stand, State, Store, UnknownFilter,
     UnknownKey, Unresolved,
 };
 
@@ -113,6 +113,21 @@ async fn what_a_person_says_was_not_processed_goes_again_under_the_same_key(home
     };
     let Outcome::Settled(outcome) = end.outcome() else { panic!("not settled") };
     assert_eq!(outcome.attempts, 1, "what was not processed does not count");
+}
+
+async fn a_persons_word_sends_a_payment_to_no_other_rail_and_under_no_other_key(home: Home) {
+    let store = home.store().await;
+    let wish = Wish::new("PAY-1", 7);
+    drop(in_doubt(&store, &wish).await);
+    home.pass(Duration::from_secs(60));
+    assert_eq!(resolve(&store, "PAY-1", Ruling::NotProcessed, 1).await, Ok(Resolved::Recorded));
+    for route in [Route::Rail { name: "other", leg: 1 }, Route::Book, RAIL, Route::Rail { name: "swift", leg: 1 }] {
+        let go = intent(open(&store, 1, wish.valid(), route).await);
+        assert_eq!(go.rail(), "swift");
+        let (order, again) = go.dispatch();
+        assert_eq!(order.key(), &RailKey::of(&wish.id, 0));
+        assert!(matches!(conclude(&store, again, Answer::NotSent(NotSent::Connect)).await, Concluded::Released));
+    }
 }
 
 async fn a_rail_that_settled_after_all_is_believed_against_a_person(home: Home) {
@@ -239,6 +254,7 @@ async fn payments_in_doubt_are_listed_the_oldest_first_and_summed(home: Home) {
 }
 
 both![
+    a_persons_word_sends_a_payment_to_no_other_rail_and_under_no_other_key,
     a_person_settles_a_payment_in_doubt_once_and_its_event_announces_that,
     what_a_person_says_was_not_processed_goes_again_under_the_same_key,
     a_rail_that_settled_after_all_is_believed_against_a_person,
