@@ -42,10 +42,10 @@ impl Doubts {
             let currencies = lane.rules.schemes().iter().flat_map(|scheme| scheme.currencies.iter().flatten());
             currencies.map(|currency| currency.code()).collect::<BTreeSet<_>>()
         };
-        // What the book settles is never tracked.
+        // What the book settles is never tracked: no money of its own. Alerts read the other series of every lane.
         let over = || config.lanes.iter().filter(|lane| config.routes.contains_key(&lane.name));
         let money = over().flat_map(|lane| named(lane).into_iter().map(|code| (lane.name.to_string(), code)));
-        let tracked = Tracked::new(money, over().map(|lane| lane.name.to_string()).collect());
+        let tracked = Tracked::new(money, config.lanes.iter().map(|lane| lane.name.to_string()).collect());
         let now_s = Timestamp::now().as_duration().as_secs_f64();
         let call = config.rails.iter().map(|rail| rail.terms.deadline).max().unwrap_or_default();
         Self {

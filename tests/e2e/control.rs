@@ -93,7 +93,7 @@ async fn a_paused_lane_is_given_nothing_over_restarts_and_goes_on_when_resumed()
 
 #[tokio::test]
 async fn a_pause_under_load_redelivers_nothing_and_ends_by_itself() {
-    let site = Site::new(Setup { alone: true, ..Setup::default() }).await;
+    let site = Site::new(Setup { quiet: true, ..Setup::default() }).await;
     let load = Load::mixed(43, 6_000, 10);
     site.publish(&load).await;
     let worker = site.worker().await;

@@ -7,7 +7,7 @@ use crate::site::{Setup, Site};
 
 #[tokio::test]
 async fn no_more_events_are_in_hand_than_there_are_slots() {
-    let site = Site::new(Setup { slots: 16, busy_timeout: "10s", alone: true, ..Setup::default() }).await;
+    let site = Site::new(Setup { slots: 16, busy_timeout: "10s", quiet: true, ..Setup::default() }).await;
     let load = Load::plain(21, 1_000);
     let worker = site.worker().await;
     let slow = site.lock();
@@ -24,7 +24,7 @@ async fn no_more_events_are_in_hand_than_there_are_slots() {
 
 #[tokio::test]
 async fn what_is_handed_back_stays_away_for_its_delay() {
-    let site = Site::new(Setup { alone: true, ..Setup::default() }).await;
+    let site = Site::new(Setup { quiet: true, ..Setup::default() }).await;
     let load = Load::plain(22, 200);
     let newer = [("Acquit-Contract".to_owned(), "2".to_owned())];
     let subject = "payments.requested.book.newer";

@@ -7,7 +7,7 @@ use crate::site::{ACK_WAIT, EXPIRES, Setup, Site};
 
 #[tokio::test]
 async fn settlement_down_for_longer_than_ack_wait_burns_no_deliveries_and_then_everything_settles() {
-    let site = Site::new(Setup { breaker_wait: "2s", alone: true, ..Setup::default() }).await;
+    let site = Site::new(Setup { breaker_wait: "2s", quiet: true, ..Setup::default() }).await;
     let load = Load::plain(1, 5_000);
     site.publish(&load).await;
     let worker = site.worker().await;
@@ -47,7 +47,7 @@ async fn settlement_down_for_longer_than_ack_wait_burns_no_deliveries_and_then_e
 
 #[tokio::test]
 async fn settlement_slower_than_ack_wait_redelivers_nothing() {
-    let site = Site::new(Setup { busy_timeout: "10s", alone: true, ..Setup::default() }).await;
+    let site = Site::new(Setup { busy_timeout: "10s", quiet: true, ..Setup::default() }).await;
     let load = Load::plain(2, 300);
     let worker = site.worker().await;
     let slow = site.lock();

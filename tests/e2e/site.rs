@@ -26,7 +26,9 @@ use crate::process::{Worker, program, wait_until};
 
 /// Most of a test is waiting: two cores bear more of them than there are cores. Beyond this a loaded machine would
 /// keep workers from telling the broker within an `ack_wait` of one second that they are at work.
-const AT_ONCE: u32 = 4;
+const AT_ONCE: u32 = 5;
+/// What a test takes that counts deliveries: two others run beside it.
+const QUIET: u32 = 3;
 static SERVERS: Semaphore = Semaphore::const_new(AT_ONCE as usize);
 
 /// The broker's patience with an event in hand.
@@ -48,9 +50,9 @@ pub(crate) struct Setup {
     pub(crate) accounts: Option<String>,
     /// The database of a fleet, in place of a file.
     pub(crate) database: Option<String>,
-    /// Nothing else runs beside it: it counts deliveries, and a worker that gets no processor for most of an
+    /// Little else runs beside it: it counts deliveries, and a worker that gets no processor for most of an
     /// `ack_wait` is delivered its events again.
-    pub(crate) alone: bool,
+    pub(crate) quiet: bool,
 }
 
 impl Default for Setup {
@@ -62,7 +64,7 @@ impl Default for Setup {
             breaker_wait: "300ms",
             accounts: None,
             database: None,
-            alone: false,
+            quiet: false,
         }
     }
 }
@@ -176,7 +178,7 @@ pub(crate) struct Site {
 impl Site {
     /// A provisioned site.
     pub(crate) async fn new(setup: Setup) -> Self {
-        let turn = if setup.alone { SERVERS.acquire_many(AT_ONCE).await.unwrap() } else { turn().await };
+        let turn = if setup.quiet { SERVERS.acquire_many(QUIET).await.unwrap() } else { turn().await };
         let dir = tempfile::tempdir().unwrap();
         let mut options = NatsOptions::new(dir.path().join("nats"));
         let secured = setup.accounts.is_some();
@@ -478,7 +480,7 @@ async fn connect(servers: Vec<String>, secured: bool) -> Broker<Nats> {
 }
 
 fn configuration(server: &NatsServer, dir: &Path, setup: &Setup) -> String {
-    let Setup { slots, busy_timeout, wal_limit, breaker_wait, accounts: _, database, alone: _ } = setup;
+    let Setup { slots, busy_timeout, wal_limit, breaker_wait, accounts: _, database, quiet: _ } = setup;
     let mut text = String::new();
     let place = match database {
         Some(url) => format!("url = \"{url}\"\nstatement_timeout = \"2s\""),

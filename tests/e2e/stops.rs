@@ -11,7 +11,7 @@ use crate::site::{ACK_WAIT, Setup, Site};
 
 #[tokio::test]
 async fn a_worker_told_to_stop_under_load_loses_nothing_and_the_next_one_goes_on() {
-    let site = Site::new(Setup { alone: true, ..Setup::default() }).await;
+    let site = Site::new(Setup { quiet: true, ..Setup::default() }).await;
     let load = Load::mixed(3, 4_000, 10);
     site.publish(&load).await;
     for stop_after in [300, 1_200] {
