@@ -1,6 +1,7 @@
 //! `acquit bench`: a real server whose stream is filled first, then a worker process of its own, looked at from
 //! outside: settled a second over the whole backlog, memory, processor time, time to the first pull.
 
+mod fleet;
 mod store;
 
 use std::net::TcpListener;
@@ -22,6 +23,7 @@ pub(super) const EXAMPLES: &str = "Examples:
   acquit bench                          200,000 payments of 512 bytes
   acquit bench --payments 1000000 --settle 200000     memory with a million queued
   acquit bench --store postgres         the store alone, as a part of plain SQL's speed; exit 1 below 0.6
+  acquit bench --fleet                  1, 2 and 4 workers on one PostgreSQL, over a rail of 20 ms; exit 1 below 1.8 and 3.4
   acquit bench --json
 
 Nothing is weakened: synchronous=FULL, an outcome event and a confirmed acknowledgement for each payment; broker (one
@@ -30,18 +32,21 @@ copy, default sync), store and worker share this machine.";
 /// Flags of `bench`.
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
-    /// Payments to queue before the worker starts
-    #[arg(long, value_name = "N", default_value_t = 200_000)]
-    payments: u64,
+    /// Payments to queue before the worker starts [default: 200000; with --fleet 8000 for each worker]
+    #[arg(long, value_name = "N")]
+    payments: Option<u64>,
     /// Stop after so many are settled [default: all]
     #[arg(long, value_name = "N")]
     settle: Option<u64>,
-    /// Events held at once
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..=4096))]
-    in_flight: u16,
+    /// Events held at once [default: 512; with --fleet 16 for each worker]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    in_flight: Option<u16>,
     /// Measure this store alone, without a broker, beside plain SQL on the same server
     #[arg(long, value_enum, value_name = "STORE", conflicts_with = "settle")]
     store: Option<Alone>,
+    /// Measure how 1, 2 and 4 workers on one database get on over a rail that answers after 20 ms
+    #[arg(long, conflicts_with_all = ["settle", "store"])]
+    fleet: bool,
 }
 
 /// A store that is measured alone.
@@ -71,24 +76,28 @@ struct Measured {
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(global: &Global, args: BenchArgs) -> Result<Exit, Failure> {
+    if args.fleet {
+        return fleet::run(global, args.payments.unwrap_or(8_000), args.in_flight.unwrap_or(16)).await;
+    }
+    let (payments, in_flight) = (args.payments.unwrap_or(200_000), args.in_flight.unwrap_or(512));
     if let Some(Alone::Postgres) = args.store {
-        return store::run(global, args.payments, args.in_flight).await;
+        return store::run(global, payments, in_flight).await;
     }
     let load_average_before = load_average();
     let port = free_port()?;
-    let stage = Stage::set("bench", args.in_flight, port, None).await?;
-    print::log(&format!("nats-server {}: queueing {} payments", stage.broker_version(), args.payments));
-    let bodies = Generator::new(GeneratorSettings::uniform(args.payments)).map(|generated| generated.body);
+    let stage = Stage::set("bench", in_flight, port, None).await?;
+    print::log(&format!("nats-server {}: queueing {payments} payments", stage.broker_version()));
+    let bodies = Generator::new(GeneratorSettings::uniform(payments)).map(|generated| generated.body);
     let filled = publish(&stage.publisher, from_memory(bodies), &stage.options()?, |_| {})
         .await
         .map_err(|e| Failure::new(Exit::Unavailable, e.to_string()))?;
     let server_before = stage.server_pid().map_or(0.0, cpu_seconds);
     let mut worker = stage.worker(Stdio::inherit())?;
     let pid = worker.id().unwrap_or_default();
-    let target = args.settle.unwrap_or(args.payments).min(args.payments);
+    let target = args.settle.unwrap_or(payments).min(payments);
     let seen = follow(port, target).await?;
     let measured = Measured {
-        queued: args.payments,
+        queued: payments,
         settled: seen.settled,
         seconds: seen.seconds,
         settled_per_s: rate(seen.settled, seen.seconds),

@@ -17,7 +17,7 @@ use crate::lab::rail::script::Script;
 use crate::lab::servers::{NatsOptions, NatsServer, ServerError};
 use crate::operate::provision::{Options, apply, plan};
 use crate::operate::publish::PublishOptions;
-use crate::store::{Reader, Sqlite};
+use crate::store::{PostgresSettings, Reader, Sqlite, migrate};
 
 /// The store's file in the stage's folder.
 const STORE: &str = "acquit.db";
@@ -73,7 +73,22 @@ impl Stage {
         port: u16,
         ack_wait: Option<Duration>,
     ) -> Result<Self, Failure> {
-        Self::build(Folder::new(what)?, what, in_flight, port, ack_wait, None).await
+        let (dir, slots) = (Folder::new(what)?, Slots { in_flight, port });
+        Self::build(dir, what, slots, ack_wait, None, None).await
+    }
+
+    /// For workers on one database, with a service over HTTP whose ledger is in memory.
+    pub(super) async fn of_fleet(
+        what: &str,
+        in_flight: u16,
+        script: Script,
+        database: &PostgresSettings,
+    ) -> Result<Self, Failure> {
+        let failed = |e: &dyn std::fmt::Display| Failure::new(Exit::Unavailable, format!("the stand-in service: {e}"));
+        let ledger = Ledger::in_memory().map_err(|e| failed(&e))?;
+        let bank = ScriptedRail::start((Ipv4Addr::LOCALHOST, 0).into(), script, ledger).map_err(|e| failed(&e))?;
+        let (dir, slots) = (Folder::new(what)?, Slots { in_flight, port: 0 });
+        Self::build(dir, what, slots, None, Some(Arc::new(bank)), Some(database)).await
     }
 
     /// The same where payments are settled by a stand-in service over HTTP, which behaves by `script`.
@@ -82,21 +97,28 @@ impl Stage {
         let failed = |e: &dyn std::fmt::Display| Failure::new(Exit::Unavailable, format!("the stand-in service: {e}"));
         let ledger = Ledger::open(&dir.0.join("rail.db")).map_err(|e| failed(&e))?;
         let bank = ScriptedRail::start((Ipv4Addr::LOCALHOST, 0).into(), script, ledger).map_err(|e| failed(&e))?;
-        Self::build(dir, what, in_flight, 0, None, Some(Arc::new(bank))).await
+        Self::build(dir, what, Slots { in_flight, port: 0 }, None, Some(Arc::new(bank)), None).await
     }
 
     async fn build(
         dir: Folder,
         what: &str,
-        in_flight: u16,
-        port: u16,
+        slots: Slots,
         ack_wait: Option<Duration>,
         bank: Option<Arc<ScriptedRail>>,
+        database: Option<&PostgresSettings>,
     ) -> Result<Self, Failure> {
         let server = NatsServer::start(NatsOptions::new(dir.0.join("nats"))).await?;
-        let config = config(&dir.0, &server.url(), in_flight, port, bank.as_ref().map(|bank| bank.address()))?;
+        let store = match database {
+            None => format!("path = \"{}\"", dir.0.join(STORE).display()),
+            Some(database) => format!("url = \"{}\"\nschema = \"{}\"", database.url, database.schema),
+        };
+        let config = config(&dir.0, &server.url(), slots, &store, bank.as_ref().map(|bank| bank.address()))?;
         let publisher = connect_as(&config, what).await?;
-        let store_id = Sqlite::open(sqlite_settings(&config, &dir.0.join(STORE), true))?.store_id();
+        let store_id = match database {
+            None => Sqlite::open(sqlite_settings(&config, &dir.0.join(STORE), true))?.store_id(),
+            Some(database) => migrate(database, rand::random()).await?.store_id,
+        };
         let ack_wait_ns = ack_wait.and_then(|wait| u64::try_from(wait.as_nanos()).ok());
         let options = Options { replicas: Some(1), ack_wait_ns, ..Options::default() };
         let plan = plan(&publisher, &config.lanes, store_id, &options).await?;
@@ -163,9 +185,16 @@ impl Stage {
     }
 }
 
+/// What one worker of a stage holds at once, and where it is looked at.
+struct Slots {
+    in_flight: u16,
+    port: u16,
+}
+
 /// The demo's own settings: nothing of the environment's, accounts that may be overdrawn, a breaker whose open time
 /// fits an outage of seconds.
-fn config(dir: &Path, url: &str, in_flight: u16, port: u16, bank: Option<SocketAddr>) -> Result<Config, Failure> {
+fn config(dir: &Path, url: &str, slots: Slots, store: &str, bank: Option<SocketAddr>) -> Result<Config, Failure> {
+    let Slots { in_flight, port } = slots;
     let file = dir.join("acquit.toml");
     let (route, rail) = bank.map_or_else(Default::default, |bank| {
         let rail = format!(
@@ -177,10 +206,9 @@ fn config(dir: &Path, url: &str, in_flight: u16, port: u16, bank: Option<SocketA
         ("route = \"bank\"\n", rail)
     });
     let text = format!(
-        "[broker]\nservers = [\"{url}\"]\n[store]\npath = \"{}\"\n[book]\noverdraft = \"allow\"\n[ops]\nlisten = \
+        "[broker]\nservers = [\"{url}\"]\n[store]\n{store}\n[book]\noverdraft = \"allow\"\n[ops]\nlisten = \
          \"127.0.0.1:{port}\"\n[[lane]]\nname = \"payments\"\nslots = {in_flight}\n{route}[lane.breaker]\n\
-         wait_duration_in_open_state = \"500ms\"\nexponential_max_wait_duration_in_open_state = \"2s\"\n{rail}",
-        dir.join(STORE).display()
+         wait_duration_in_open_state = \"500ms\"\nexponential_max_wait_duration_in_open_state = \"2s\"\n{rail}"
     );
     std::fs::write(&file, text).map_err(|e| Failure::new(Exit::Unavailable, format!("{}: {e}", file.display())))?;
     let sources = Sources { file: Some(file), env: Vec::new(), flags: Vec::new() };

@@ -75,7 +75,9 @@ pub(super) async fn next(
     if again.is_none() {
         return Next::Over;
     }
-    Asking::now(gates, rail, asks).map_or(Next::NotNow, Next::Ask)
+    // After an outage many are due at once, and the breaker lets few through: one that let its turn pass would come
+    // again a whole step later, and meet the same others. The caller watches for the stop.
+    Asking::soon(gates, rail, asks, until, &CancellationToken::new()).await.map_or(Next::NotNow, Next::Ask)
 }
 
 impl Asking {
@@ -88,8 +90,7 @@ impl Asking {
         Some(Self { own: Some(own), probe: gates.try_probe(rail.calls) })
     }
 
-    /// The same for a payment that no event waits for: while the breaker lets few through it waits among them until
-    /// `until`, where a sweep that let its turn pass would come again a minute later. Cancel-safe.
+    /// The same, but while the breaker lets few through it waits among them until `until`. Cancel-safe.
     pub(super) async fn soon(
         gates: &Arc<Gates>,
         rail: RailWatch,
@@ -205,6 +206,24 @@ mod tests {
         }
         assert!(waits.await.unwrap());
         assert!(Asking::soon(&gates, RailWatch::FIRST, false, after(60), &stop).await.is_some(), "nothing to pause");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_due_while_few_are_let_through_waits_its_turn_and_not_for_its_next_step() {
+        let gates = gates();
+        fail(&gates, Watch::Inquiries).await;
+        tokio::time::sleep(OPEN).await;
+        let probes = [(); 2].map(|()| Asking::now(&gates, RailWatch::FIRST, true).unwrap());
+        let waits = tokio::spawn({
+            let gates = Arc::clone(&gates);
+            async move { next(&gates, RailWatch::FIRST, true, Some(after(0)), after(60)).await }
+        });
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(!waits.is_finished());
+        for probe in probes {
+            probe.seen(&Finding::NotFound, Duration::ZERO);
+        }
+        asked(waits.await.unwrap()).seen(&Finding::NotFound, Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

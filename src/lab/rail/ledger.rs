@@ -97,6 +97,16 @@ impl Ledger {
         Ok(Self(Mutex::new(connection)))
     }
 
+    /// One that is gone with its process, for a service that stands in for a distant one: its disk is not measured.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn in_memory() -> rusqlite::Result<Self> {
+        let connection = Connection::open_in_memory()?;
+        connection.execute_batch(SCHEMA)?;
+        Ok(Self(Mutex::new(connection)))
+    }
+
     /// Opens a ledger that is there, beside the service that writes it.
     ///
     /// # Errors
