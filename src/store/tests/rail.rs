@@ -183,6 +183,27 @@ async fn a_live_claim_sends_others_away_and_a_stale_holder_only_tells_its_own_an
     assert!(!open(&store, 1, wish.valid(), RAIL).await.recorded().is_duplicate());
 }
 
+/// Two are not found, each by a holder that has lost the payment, after a third has sent it again: believed of that
+/// sending, they would allow another.
+async fn what_former_holders_did_not_find_sends_nothing_again(home: Home) {
+    let store = home.store().await;
+    let wish = Wish::new("PAY-1", 7);
+    let (_, first) = intent(open(&store, 1, wish.valid(), RAIL).await).dispatch();
+    home.pass(Duration::from_secs(31));
+    let second = doubt(open(&store, 2, wish.valid(), RAIL).await);
+    home.pass(Duration::from_secs(31));
+    let third = doubt(open(&store, 3, wish.valid(), RAIL).await);
+    let third = doubt(resume(&store, third, Finding::NotFound).await);
+    let (order, third) = intent(resume(&store, third, Finding::NotFound).await).dispatch();
+    assert_eq!(order.attempt(), 2);
+    home.pass(Duration::from_secs(11));
+    for former in [first, second] {
+        let stand = resume(&store, former, Finding::NotFound).await;
+        assert!(matches!(stand, Stand::Elsewhere { .. }), "a former holder is believed");
+    }
+    assert!(matches!(conclude(&store, third, settled()).await, Concluded::Final(_)));
+}
+
 async fn an_unsent_payment_past_its_deadline_is_refused_and_frees_its_id(home: Home) {
     let store = home.store().await;
     let wish = Wish { expires_at: Some(home.now() + Duration::from_secs(5)), ..Wish::new("PAY-1", 7) };
@@ -330,6 +351,7 @@ both![
     an_unknown_answer_keeps_the_claim_and_two_old_not_founds_send_again_under_the_same_key,
     a_blocked_payment_waits_for_a_person_and_can_still_end,
     a_live_claim_sends_others_away_and_a_stale_holder_only_tells_its_own_answer,
+    what_former_holders_did_not_find_sends_nothing_again,
     an_unsent_payment_past_its_deadline_is_refused_and_frees_its_id,
     a_late_refusal_of_one_attempt_ends_the_payment_once_the_other_is_known_too,
     a_payment_in_doubt_is_not_condemned_by_an_event_that_nobody_has_read,
