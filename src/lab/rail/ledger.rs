@@ -81,7 +81,8 @@ CREATE TABLE IF NOT EXISTS keys (
 CREATE INDEX IF NOT EXISTS due ON keys (due_ms) WHERE state = 'in_progress';
 CREATE TABLE IF NOT EXISTS effects (
   number INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, payment_id TEXT, currency TEXT, value TEXT,
-  at_ms INTEGER NOT NULL) STRICT;";
+  at_ms INTEGER NOT NULL) STRICT;
+CREATE INDEX IF NOT EXISTS effects_by_key ON effects (key, number);";
 
 impl Ledger {
     /// Opens the file, or makes it. A commit is on disk before it is answered.
@@ -158,8 +159,10 @@ impl Ledger {
         let fingerprint = Sha256::digest(body).to_vec();
         let mut connection = self.lock();
         let tx = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        let known: Option<Vec<u8>> =
-            tx.query_row("SELECT fingerprint FROM keys WHERE key = ?1", [key], |row| row.get(0)).optional()?;
+        let known: Option<Vec<u8>> = tx
+            .prepare_cached("SELECT fingerprint FROM keys WHERE key = ?1")?
+            .query_row([key], |row| row.get(0))
+            .optional()?;
         match known {
             Some(known) if known != fingerprint => return Ok(None),
             Some(_) if !idempotent => pay(&tx, key, now)?,
@@ -238,41 +241,42 @@ fn insert(
         Taken::Later { at } => ("in_progress", None, None, Some(*at)),
         Taken::Rejected { code } => ("rejected", Some(code.as_str()), None, None),
     };
-    tx.execute(
+    tx.prepare_cached(
         "INSERT INTO keys (key, fingerprint, payment_id, currency, value, state, code, stored_status, due_ms) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        params![
-            key,
-            fingerprint,
-            text("/payment_id"),
-            text("/amount/currency"),
-            text("/amount/value"),
-            state,
-            code,
-            status,
-            due
-        ],
-    )?;
+    )?
+    .execute(params![
+        key,
+        fingerprint,
+        text("/payment_id"),
+        text("/amount/currency"),
+        text("/amount/value"),
+        state,
+        code,
+        status,
+        due
+    ])?;
     if state == "settled" { pay(tx, key, now) } else { Ok(()) }
 }
 
 fn pay(tx: &Transaction<'_>, key: &str, now: i64) -> rusqlite::Result<()> {
-    tx.execute(
+    tx.prepare_cached(
         "INSERT INTO effects (key, payment_id, currency, value, at_ms) \
          SELECT key, payment_id, currency, value, ?2 FROM keys WHERE key = ?1",
-        params![key, now],
-    )?;
+    )?
+    .execute(params![key, now])?;
     Ok(())
 }
 
 /// Settles what was taken to be settled by now.
 fn settle_due(tx: &Transaction<'_>, now: i64) -> rusqlite::Result<()> {
-    tx.execute(
+    tx.prepare_cached(
         "INSERT INTO effects (key, payment_id, currency, value, at_ms) SELECT key, payment_id, currency, value, due_ms \
          FROM keys WHERE state = 'in_progress' AND due_ms <= ?1",
-        [now],
-    )?;
-    tx.execute("UPDATE keys SET state = 'settled' WHERE state = 'in_progress' AND due_ms <= ?1", [now])?;
+    )?
+    .execute([now])?;
+    tx.prepare_cached("UPDATE keys SET state = 'settled' WHERE state = 'in_progress' AND due_ms <= ?1")?
+        .execute([now])?;
     Ok(())
 }
 
@@ -284,12 +288,13 @@ fn reference(number: i64) -> String {
 fn standing(tx: &Transaction<'_>, key: &str) -> rusqlite::Result<Option<Standing>> {
     let sql =
         "SELECT state, code, stored_status, (SELECT min(number) FROM effects WHERE key = ?1) FROM keys WHERE key = ?1";
-    tx.query_row(sql, [key], |row| {
+    let mut standing = tx.prepare_cached(sql)?;
+    let standing = standing.query_row([key], |row| {
         let number: Option<i64> = row.get(3)?;
         let reference = number.map_or_else(String::new, reference);
         Ok(Standing { state: row.get(0)?, reference, code: row.get(1)?, stored_status: row.get(2)? })
-    })
-    .optional()
+    });
+    standing.optional()
 }
 
 impl conformance::Ledger for Ledger {
