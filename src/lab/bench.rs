@@ -213,6 +213,17 @@ fn cpu_seconds(pid: u32) -> f64 {
     ticks.sum::<f64>() / 100.0
 }
 
+/// Time of all processors since the machine started, and how much of it they worked, from `/proc/stat`.
+fn machine() -> (f64, f64) {
+    let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = text.lines().next().unwrap_or("");
+    // user nice system idle iowait irq softirq steal; what comes behind is counted in those already.
+    let ticks: Vec<f64> = line.split_whitespace().skip(1).take(8).filter_map(|n| n.parse().ok()).collect();
+    let idle: f64 = ticks.iter().skip(3).take(2).sum();
+    let all: f64 = ticks.iter().sum();
+    (all, all - idle)
+}
+
 fn load_average() -> f64 {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0.0)

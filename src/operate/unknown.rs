@@ -351,6 +351,7 @@ mod tests {
             fence: 1,
             deliveries: 1,
             tries: Vec::new(),
+            renewed: false,
             tracked: None,
             reserved: None,
         };

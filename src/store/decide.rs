@@ -207,11 +207,12 @@ impl<'a> Group<'a> {
             tracked: None,
             reserved: None,
             tries: Vec::new(),
+            renewed: false,
         };
         if let Some(Slot { row: old, mark }) = freed {
             // Numbers, fence and keys go on: an attempt of the event before must never be taken for one of this.
-            row =
-                PaymentRow { row: old.row, last_attempt: old.last_attempt, fence: old.fence, tries: old.tries, ..row };
+            let (last_attempt, fence, tries) = (old.last_attempt, old.fence, old.tries);
+            row = PaymentRow { row: old.row, last_attempt, fence, tries, renewed: true, ..row };
             return Slot { row, mark: if mark == Mark::New { Mark::New } else { Mark::Changed } };
         }
         row.row = self.next_payment;

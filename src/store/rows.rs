@@ -28,6 +28,8 @@ pub struct Wanted {
     /// Lanes whose tracker is to take something on. Where several processes write, no other may add to it until this
     /// transaction has ended: its bound would be passed.
     pub trackers: Vec<LaneName>,
+    /// Whether a payment among them was given to a rail: its attempts and its place in the tracker are looked at then.
+    pub tried: bool,
     /// Days of debtors with a limit. Those that the payments themselves name are wanted as well.
     pub days: Vec<DayKey>,
 }
@@ -188,6 +190,8 @@ pub struct PaymentRow {
     pub reserved: Option<DayKey>,
     /// Attempts that matter for a decision: all without a conclusive answer, those that allow a new leg, the last.
     pub tries: Vec<AttemptRow>,
+    /// Taken over in this group by a corrected event: what it asks for changed, too.
+    pub renewed: bool,
 }
 
 /// What an attempt's own process knows of its end.

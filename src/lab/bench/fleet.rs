@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::process::Child;
 
-use super::{cpu_seconds, rate};
+use super::{cpu_seconds, machine, rate};
 use crate::cli::{Exit, Failure, Global, print_json};
 use crate::lab::load::{Generator, GeneratorSettings};
 use crate::lab::print;
@@ -35,6 +35,8 @@ struct Measured {
     times: f64,
     bar: f64,
     worker_cpu_us_per_payment: f64,
+    /// How much of the machine's processors was in use, by whomever: near 1 nothing scales any further.
+    machine_busy: f64,
 }
 
 pub(super) async fn run(global: &Global, each: u64, in_flight: u16) -> Result<Exit, Failure> {
@@ -43,19 +45,34 @@ pub(super) async fn run(global: &Global, each: u64, in_flight: u16) -> Result<Ex
     for (workers, bar) in FLEETS {
         let payments = each.saturating_mul(u64::try_from(workers).unwrap_or(1));
         print::log(&format!("{workers} workers, {in_flight} at once in each: {payments} payments"));
-        let Seen { seconds, cpu_seconds } = fleet(&database, workers, payments, in_flight).await?;
+        let Seen { seconds, cpu_seconds, machine_busy } = fleet(&database, workers, payments, in_flight).await?;
         let settled_per_s = rate(payments, seconds);
         let times = fleets.first().map_or(1.0, |one| settled_per_s / one.settled_per_s);
         let worker_cpu_us_per_payment = cpu_seconds * 1e6 / rate(payments, 1.0);
-        fleets.push(Measured { workers, payments, seconds, settled_per_s, times, bar, worker_cpu_us_per_payment });
+        fleets.push(Measured {
+            workers,
+            payments,
+            seconds,
+            settled_per_s,
+            times,
+            bar,
+            worker_cpu_us_per_payment,
+            machine_busy,
+        });
     }
     if global.json {
         print_json(&fleets);
     } else {
         let line = |m: &Measured| {
             format!(
-                "  {} workers  {:>7.0} settled a second  {:>5.2} times one (bar {})  {:>6.1} us of worker CPU a payment\n",
-                m.workers, m.settled_per_s, m.times, m.bar, m.worker_cpu_us_per_payment
+                "  {} workers  {:>7.0} settled a second  {:>5.2} times one (bar {})  {:>6.1} us of worker CPU a payment  \
+                 machine {:>3.0} % busy\n",
+                m.workers,
+                m.settled_per_s,
+                m.times,
+                m.bar,
+                m.worker_cpu_us_per_payment,
+                m.machine_busy * 100.0
             )
         };
         let text: String = fleets.iter().map(line).collect();
@@ -67,6 +84,7 @@ pub(super) async fn run(global: &Global, each: u64, in_flight: u16) -> Result<Ex
 struct Seen {
     seconds: f64,
     cpu_seconds: f64,
+    machine_busy: f64,
 }
 
 /// From the first payment at the rail until every event is acknowledged.
@@ -102,7 +120,7 @@ async fn follow(stage: &Stage, payments: u64, spent: impl Fn() -> f64) -> Result
     let failed = |what: String| Failure::new(Exit::Unavailable, what);
     let lane = stage.config.lanes.first().ok_or_else(|| Failure::new(Exit::Bug, "the bench has no lane".to_owned()))?;
     let stream = stage.publisher.streams().payments.clone();
-    let mut begun: Option<(Instant, f64)> = None;
+    let mut begun: Option<(Instant, f64, (f64, f64))> = None;
     let mut progress = (0, Instant::now());
     let mut ticks = tokio::time::interval(Duration::from_millis(50));
     loop {
@@ -111,15 +129,17 @@ async fn follow(stage: &Stage, payments: u64, spent: impl Fn() -> f64) -> Result
         let info = info.map_err(|e| failed(format!("the consumer: {e}")))?;
         let acknowledged = payments.saturating_sub(info.num_pending).saturating_sub(info.num_ack_pending);
         if acknowledged > 0 && begun.is_none() {
-            begun = Some((Instant::now(), spent()));
+            begun = Some((Instant::now(), spent(), machine()));
         }
         if acknowledged != progress.0 {
             progress = (acknowledged, Instant::now());
         }
-        if let Some((at, before)) = begun
+        if let Some((at, before, (all, busy))) = begun
             && acknowledged >= payments
         {
-            return Ok(Seen { seconds: at.elapsed().as_secs_f64(), cpu_seconds: spent() - before });
+            let (all, busy) = (machine().0 - all, machine().1 - busy);
+            let (seconds, cpu_seconds) = (at.elapsed().as_secs_f64(), spent() - before);
+            return Ok(Seen { seconds, cpu_seconds, machine_busy: busy / all.max(1.0) });
         }
         if progress.1.elapsed() > PATIENCE {
             return Err(failed(format!("nothing was settled for {} s", PATIENCE.as_secs())));

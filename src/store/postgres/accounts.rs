@@ -54,6 +54,9 @@ impl<'a> Accounts<'a> {
 
     /// Locks and reads them: all in one statement, so that they are locked in the order of their numbers.
     pub(super) async fn query(&self, session: &Session) -> Result<Vec<Row>, Fault> {
+        if self.known.is_empty() && self.unknown.is_empty() {
+            return Ok(Vec::new());
+        }
         let numbers: Vec<i64> = self.known.iter().map(|(number, _)| *number).collect();
         let keys: Vec<&str> = self.unknown.iter().map(|key| &*key.key).collect();
         let currencies: Vec<&str> = self.unknown.iter().map(|key| key.currency).collect();

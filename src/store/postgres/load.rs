@@ -2,16 +2,19 @@
 
 use std::borrow::Cow;
 
-use futures_util::future::{try_join, try_join3, try_join4};
+use futures_util::future::{try_join, try_join3, try_join5};
 use jiff::Timestamp;
 use tokio::task::yield_now;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::super::rows::{
     AttemptRow, Claim, DayKey, Ended, EventKind, EventRow, PaymentRow, Rows, StartRow, State, Wanted,
 };
 use super::accounts::Accounts;
 use super::connect::{Fault, Session};
+use super::instant::Instant;
+use super::tracker::tracking;
 use super::{Block, Memory, spending, sql};
 use crate::domain::{
     Currency, EventId, Fingerprint, LaneName, Money, OrderKey, PaymentId, RailRef, Reason, References, SchemeName,
@@ -58,21 +61,23 @@ pub(super) async fn load(session: &Session, memory: &mut Memory, wanted: &Wanted
         // The server is at work on the first ones while the others are put together.
         yield_now().await;
         let accounts = Accounts::of(&memory.known, &wanted.accounts);
-        let (events, starts, found, now) = try_join4(
+        let tried = async { if wanted.tried { Tried::query(session, &ids).await } else { Ok(Tried::default()) } };
+        let (events, starts, found, tried, now) = try_join5(
             keys.query(session, sql::EVENTS, sql::EVENTS_BETWEEN),
             keys.query(session, sql::STARTS, sql::STARTS_BETWEEN),
             accounts.query(session),
+            tried,
             session.query(sql::NOW, &[]),
         )
         .await?;
-        Ok((events, starts, accounts, found, now))
+        Ok((events, starts, accounts, found, tried, now))
     };
-    let (((), _, payments), (events, starts, accounts, found, now)) = try_join(
+    let (((), _, payments), (events, starts, accounts, found, tried, now)) = try_join(
         try_join3(begun, session.query(sql::LOCK, &[&keys.locks]), session.query(sql::PAYMENTS, &[&ids])),
         behind,
     )
     .await?;
-    let now = now.first().ok_or(Fault::Row("the clock"))?.try_get::<_, Timestamp>(0)?;
+    let now = now.first().ok_or(Fault::Row("the clock"))?.try_get::<_, Instant>(0)?.0;
     let mut rows = Rows {
         now: super::super::rows::to_millis(now),
         next_payment: memory.payments.next,
@@ -92,7 +97,7 @@ pub(super) async fn load(session: &Session, memory: &mut Memory, wanted: &Wanted
         trackers: Default::default(),
         days: Default::default(),
     };
-    tries(session, &mut rows).await?;
+    if wanted.tried { tried } else { Tried::of(session, &rows).await? }.read(&mut rows)?;
     // Behind the accounts and ahead of the trackers, in every process.
     spending::load(session, &wanted.days, &mut rows).await?;
     super::tracker::totals(session, &wanted.trackers, &mut rows).await?;
@@ -109,19 +114,44 @@ pub(super) async fn load(session: &Session, memory: &mut Memory, wanted: &Wanted
     Ok(rows)
 }
 
-/// The book has none; a rail's payments that stand cost one more round trip.
-async fn tries(session: &Session, rows: &mut Rows) -> Result<(), Fault> {
-    let tried = rows.payments.values().filter(|row| row.last_attempt > 0);
-    let tried: Vec<String> = tried.map(|row| row.payment_id.as_str().to_owned()).collect();
-    if tried.is_empty() {
-        return Ok(());
+/// What belongs to payments that a rail was given: statements of their own behind the lock of the payments, because one
+/// that waited for a lock sees other tables as they were before.
+#[derive(Default)]
+struct Tried {
+    attempts: Vec<Row>,
+    places: Vec<Row>,
+}
+
+impl Tried {
+    async fn query(session: &Session, ids: &[impl ToSql + Sync]) -> Result<Self, Fault> {
+        let (attempts, places) =
+            try_join(session.query(sql::TRIES, &[&ids]), session.query(sql::TRACKED, &[&ids])).await?;
+        Ok(Self { attempts, places })
     }
-    for row in &session.query(sql::TRIES, &[&tried]).await? {
-        let id = PaymentId::parse(row.try_get(0)?).map_err(|_| Fault::Row("payment_id"))?;
-        let attempt = attempt_of(row, 1)?;
-        rows.payments.get_mut(&id).ok_or(Fault::Row("attempts.payment"))?.tries.push(attempt);
+
+    /// Those of a group that did not expect any: the book has none, and what stands already costs one more round trip.
+    async fn of(session: &Session, rows: &Rows) -> Result<Self, Fault> {
+        let tried = rows.payments.values().filter(|row| row.last_attempt > 0);
+        let tried: Vec<&str> = tried.map(|row| row.payment_id.as_str()).collect();
+        if tried.is_empty() { Ok(Self::default()) } else { Self::query(session, &tried).await }
     }
-    super::tracker::places(session, &tried, rows).await
+
+    fn read(self, rows: &mut Rows) -> Result<(), Fault> {
+        for row in &self.attempts {
+            let attempt = attempt_of(row, 1)?;
+            payment_named(row, rows)?.tries.push(attempt);
+        }
+        for row in &self.places {
+            payment_named(row, rows)?.tracked = Some(tracking(row, 1)?);
+        }
+        Ok(())
+    }
+}
+
+/// The payment whose id is the row's first column.
+fn payment_named<'a>(row: &Row, rows: &'a mut Rows) -> Result<&'a mut PaymentRow, Fault> {
+    let id = PaymentId::parse(row.try_get(0)?).map_err(|_| Fault::Row("payment_id"))?;
+    rows.payments.get_mut(&id).ok_or(Fault::Row("a payment that was not read"))
 }
 
 /// Takes new blocks of row numbers where the ones in hand may not be enough. Outside the transaction: what is not used
@@ -179,8 +209,8 @@ async fn ids<'a>(session: &Session, memory: &mut Memory, wanted: &'a Wanted) -> 
 
 /// Reads a row of `payment_columns`; its attempts are read apart.
 pub(in crate::store) fn payment_of(row: &Row) -> Result<PaymentRow, Fault> {
-    let claim = match (row.try_get::<_, Option<&str>>(23)?, row.try_get::<_, Option<Timestamp>>(24)?) {
-        (Some(owner), Some(until)) => Some(Claim { owner: owner.into(), until }),
+    let claim = match (row.try_get::<_, Option<&str>>(23)?, row.try_get::<_, Option<Instant>>(24)?) {
+        (Some(owner), Some(Instant(until))) => Some(Claim { owner: owner.into(), until }),
         _ => None,
     };
     let print = <[u8; 32]>::try_from(row.try_get::<_, &[u8]>(2)?).map_err(|_| Fault::Row("fingerprint"))?;
@@ -200,8 +230,8 @@ pub(in crate::store) fn payment_of(row: &Row) -> Result<PaymentRow, Fault> {
             .transpose()?,
         amount: money(row.try_get(12)?, row.try_get(13)?)?,
         references: references(row, 14)?,
-        requested_at: row.try_get(17)?,
-        finished_at: row.try_get(18)?,
+        requested_at: row.try_get::<_, Instant>(17)?.0,
+        finished_at: instant(row, 18)?,
         late: row.try_get(19)?,
         attempts: unsigned32(row.try_get(20)?)?,
         last_attempt: unsigned32(row.try_get(21)?)?,
@@ -212,6 +242,7 @@ pub(in crate::store) fn payment_of(row: &Row) -> Result<PaymentRow, Fault> {
         tracked: None,
         reserved: reserved(row)?,
         tries: Vec::new(),
+        renewed: false,
     })
 }
 
@@ -249,12 +280,12 @@ pub(in crate::store) fn attempt_of(row: &Row, first: usize) -> Result<AttemptRow
         number: unsigned32(row.try_get(at(1))?)?,
         leg: u8::try_from(row.try_get::<_, i16>(at(2))?).map_err(|_| Fault::Row("leg"))?,
         rail: row.try_get::<_, &str>(at(3))?.into(),
-        started_at: row.try_get(at(4))?,
+        started_at: row.try_get::<_, Instant>(at(4))?.0,
         ended: row
             .try_get::<_, Option<&str>>(at(5))?
             .map(|answer| Ended::of_word(answer).ok_or(Fault::Row("answer")))
             .transpose()?,
-        ended_at: row.try_get(at(6))?,
+        ended_at: instant(row, at(6))?,
         not_found: unsigned32(row.try_get(at(7))?)?,
         dirty: false,
     })
@@ -266,6 +297,10 @@ fn event_id(row: &Row, first: usize) -> Result<EventId, Fault> {
         created_ms: row.try_get(first.saturating_add(1))?,
         sequence: unsigned(row.try_get(first.saturating_add(2))?)?,
     })
+}
+
+fn instant(row: &Row, column: usize) -> Result<Option<Timestamp>, Fault> {
+    Ok(row.try_get::<_, Option<Instant>>(column)?.map(|Instant(at)| at))
 }
 
 fn references(row: &Row, first: usize) -> Result<References, Fault> {

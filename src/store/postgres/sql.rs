@@ -3,7 +3,7 @@
 //! `FROM` list is first laid down as a whole. They are of one length always.
 
 /// All of them.
-pub(super) const ALL: [&str; 42] = [
+pub(super) const ALL: [&str; 43] = [
     STREAM,
     PAYMENT_BLOCK,
     ACCOUNT_BLOCK,
@@ -20,6 +20,7 @@ pub(super) const ALL: [&str; 42] = [
     NEW_PAYMENTS,
     NEW_SETTLED,
     CHANGED_PAYMENTS,
+    ADVANCED_PAYMENTS,
     ATTEMPTS,
     UNSENT,
     NEW_ACCOUNTS,
@@ -159,6 +160,18 @@ pub(super) const CHANGED_PAYMENTS: &str = "UPDATE payments p SET payment_id = w.
      AS w (id, payment_id, fingerprint, fp_version, state, stream, sequence, scheme, order_key, lane, rail, rail_ref, \
      currency, minor, end_to_end_id, instruction_id, uetr, requested_at, finished_at, late, attempts, last_attempt, \
      reasons, claim_owner, claim_until, fence, deliveries, reserved) WHERE p.id = w.id";
+
+/// As [`CHANGED_PAYMENTS`], for payments of which only that is new how far they are: what they ask for stays.
+pub(super) const ADVANCED_PAYMENTS: &str = "UPDATE payments p SET state = w.state, lane = w.lane, rail = w.rail, \
+     rail_ref = w.rail_ref, finished_at = w.finished_at, late = w.late, attempts = w.attempts, \
+     last_attempt = w.last_attempt, reasons = w.reasons, claim_owner = w.claim_owner, claim_until = w.claim_until, \
+     fence = w.fence, deliveries = w.deliveries, reserved = w.reserved \
+     FROM (SELECT unnest($1::bigint[]) AS id, unnest($2::text[]) AS state, unnest($3::text[]) AS lane, \
+     unnest($4::text[]) AS rail, unnest($5::text[]) AS rail_ref, unnest($6::timestamptz[]) AS finished_at, \
+     unnest($7::boolean[]) AS late, unnest($8::integer[]) AS attempts, unnest($9::integer[]) AS last_attempt, \
+     unnest($10::text[]) AS reasons, unnest($11::text[]) AS claim_owner, unnest($12::timestamptz[]) AS claim_until, \
+     unnest($13::bigint[]) AS fence, unnest($14::integer[]) AS deliveries, unnest($15::text[]) AS reserved) AS w \
+     WHERE p.id = w.id";
 
 pub(super) const ATTEMPTS: &str = "INSERT INTO attempts (payment, number, leg, rail, started_at, answer, answered_at, \
      not_found) SELECT * FROM unnest($1::bigint[], $2::integer[], $3::smallint[], $4::text[], $5::timestamptz[], \

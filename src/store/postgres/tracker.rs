@@ -15,16 +15,6 @@ use super::load::{money, payment_of};
 use super::sql;
 use crate::domain::LaneName;
 
-/// Where the payments are tracked, of those that are locked by now: a statement of its own, because one that waited for
-/// a lock sees other tables as they were before.
-pub(super) async fn places(session: &Session, tried: &Vec<String>, rows: &mut Rows) -> Result<(), Fault> {
-    for row in &session.query(sql::TRACKED, &[tried]).await? {
-        let id = crate::domain::PaymentId::parse(row.try_get(0)?).map_err(|_| Fault::Row("payment_id"))?;
-        rows.payments.get_mut(&id).ok_or(Fault::Row("tracker.payment"))?.tracked = Some(tracking(row, 1)?);
-    }
-    Ok(())
-}
-
 /// Reads `since, due, sweeps`.
 pub(in crate::store) fn tracking(row: &Row, first: usize) -> Result<Tracking, Fault> {
     let sweeps = row.try_get::<_, i32>(first.saturating_add(2))?;

@@ -300,6 +300,7 @@ pub(in crate::store) fn payment_of(row: &Row<'_>) -> Result<PaymentRow, Fault> {
         tracked: None,
         reserved: reserved(row)?,
         tries: Vec::new(),
+        renewed: false,
     })
 }
 

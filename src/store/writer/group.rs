@@ -203,6 +203,7 @@ fn wanted(asks: &[Ask<'_>]) -> Wanted {
                 }
             }
             Ask::Conclude { with, .. } | Ask::Resume { with, .. } => {
+                wanted.tried = true;
                 wanted.payments.push(with.ticket.payment_id.clone());
                 wanted.events.push(with.origin.event.clone());
             }
@@ -214,13 +215,18 @@ fn wanted(asks: &[Ask<'_>]) -> Wanted {
                 wanted.events.push(origin.event.clone());
             }
             Ask::Start { event } => wanted.events.push((*event).clone()),
-            Ask::Resolve { resolution } => wanted.payments.push(resolution.payment_id.clone()),
+            Ask::Resolve { resolution } => {
+                wanted.tried = true;
+                wanted.payments.push(resolution.payment_id.clone());
+            }
             Ask::Track { with, .. } => {
+                wanted.tried = true;
                 wanted.payments.push(with.ticket.payment_id.clone());
                 wanted.events.push(with.origin.event.clone());
                 wanted.trackers.push(with.origin.lane.clone());
             }
             Ask::Sweep { due, judged, .. } => {
+                wanted.tried = true;
                 match judged {
                     Some(judged) => wanted.payments.push(judged.payment_id().clone()),
                     None => wanted.owners.push(due.origin().event.clone()),

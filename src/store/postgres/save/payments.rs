@@ -79,7 +79,43 @@ impl<'a> Payments<'a> {
 
     /// Ones that stand.
     pub(super) async fn update(&self, session: &Session) -> Result<(), Fault> {
-        self.write(session, sql::CHANGED_PAYMENTS).await
+        if self.rows.iter().any(|row| row.renewed) {
+            self.write(session, sql::CHANGED_PAYMENTS).await
+        } else {
+            self.advance(session).await
+        }
+    }
+
+    /// Every column but those that only a renewed payment has new.
+    async fn advance(&self, session: &Session) -> Result<(), Fault> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let each = &self.rows;
+        let (attempts, last) = (signed32(each, |row| row.attempts)?, signed32(each, |row| row.last_attempt)?);
+        let written = session
+            .execute(
+                sql::ADVANCED_PAYMENTS,
+                &[
+                    &all(each, |row| row.row),
+                    &all(each, |row| row.state.word()),
+                    &all(each, |row| row.lane.as_str()),
+                    &all(each, |row| &*row.rail),
+                    &all(each, |row| row.rail_ref.as_ref().map(|reference| reference.as_str())),
+                    &all(each, |row| row.finished_at.map(Instant)),
+                    &all(each, |row| row.late),
+                    &attempts,
+                    &last,
+                    &self.reasons,
+                    &all(each, |row| row.claim.as_ref().map(|claim| &*claim.owner)),
+                    &all(each, |row| row.claim.as_ref().map(|claim| Instant(claim.until))),
+                    &all(each, |row| row.fence),
+                    &signed32(each, |row| row.deliveries)?,
+                    &all(each, |row| row.reserved.as_ref().map(DayKey::to_text)),
+                ],
+            )
+            .await?;
+        complete(written, each.len(), "payments")
     }
 
     async fn write(&self, session: &Session, sql: &'static str) -> Result<(), Fault> {
@@ -110,14 +146,14 @@ impl<'a> Payments<'a> {
                     &all(each, |row| row.references.end_to_end_id.as_deref()),
                     &all(each, |row| row.references.instruction_id.as_deref()),
                     &all(each, |row| row.references.uetr.as_deref()),
-                    &all(each, |row| row.requested_at),
-                    &all(each, |row| row.finished_at),
+                    &all(each, |row| Instant(row.requested_at)),
+                    &all(each, |row| row.finished_at.map(Instant)),
                     &all(each, |row| row.late),
                     &attempts,
                     &last,
                     &self.reasons,
                     &all(each, |row| row.claim.as_ref().map(|claim| &*claim.owner)),
-                    &all(each, |row| row.claim.as_ref().map(|claim| claim.until)),
+                    &all(each, |row| row.claim.as_ref().map(|claim| Instant(claim.until))),
                     &all(each, |row| row.fence),
                     &signed32(each, |row| row.deliveries)?,
                     &all(each, |row| row.reserved.as_ref().map(DayKey::to_text)),
@@ -143,7 +179,18 @@ impl<'a> Settled<'a> {
             row: _, payment_id: _, fingerprint: _, state, event: _, scheme: _, order_key: _, lane, ..
         } = row;
         let PaymentRow { rail, rail_ref: _, amount: _, references: _, requested_at: _, finished_at, late, .. } = row;
-        let PaymentRow { attempts, last_attempt, reasons, claim, fence, deliveries: _, reserved, tries, .. } = row;
+        let PaymentRow {
+            attempts,
+            last_attempt,
+            reasons,
+            claim,
+            fence,
+            deliveries: _,
+            reserved,
+            tries,
+            renewed: _,
+            ..
+        } = row;
         let plain = *state == State::Settled && &**rail == "book" && reasons.is_empty() && claim.is_none();
         let first = (*attempts, *last_attempt, *fence) == (1, 0, 0) && reserved.is_none() && tries.is_empty();
         (plain && first).then_some(Self { lane: lane.as_str(), finished_at: *finished_at, late: *late })
