@@ -3,6 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
+use super::stranded::stranded;
 use super::{Connected, Exit, Failure, Global, load, out, print_json, setup};
 use crate::broker::ApiError;
 use crate::config::{Config, Place};
@@ -45,11 +46,13 @@ pub(super) async fn run(global: &Global, args: CheckArgs) -> Result<Exit, Failur
     }
     let broker = setup::connect_as(&config, "check").await?;
     let Connected { config, broker } = Connected { config, broker };
-    let facts = setup::read(&config.store).and_then(|reader| reader.facts()).map_err(|e| {
+    let looked = setup::read(&config.store).and_then(|reader| Ok((reader.facts()?, stranded(&config, &reader)?)));
+    let (facts, stranded) = looked.map_err(|e| {
         Failure::new(Exit::Found, format!("store {}: {e}; run `acquit provision`", config.store.shown()))
     })?;
     let mut findings = check(&broker, &config.lanes, &facts, None).await?;
     findings.extend(rails(&config).await);
+    findings.extend(stranded);
     if let Some(keep) = config.store.keep {
         match keep_findings(&broker, keep).await {
             Ok(more) => findings.extend(more),

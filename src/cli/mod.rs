@@ -16,6 +16,7 @@ mod reconcile;
 mod run;
 mod setup;
 mod status;
+mod stranded;
 mod unknown;
 
 use std::path::PathBuf;

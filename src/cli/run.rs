@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::doubts::Doubts;
 use super::opened::{Opened, open_store, store_guard};
-use super::{Exit, Failure, Global, load, note, setup};
+use super::{Exit, Failure, Global, load, note, setup, stranded};
 use crate::broker::{Broker, Nats};
 use crate::config::{BookSettings, Config, LogFormat, Place, StoreSettings};
 use crate::domain::LaneName;
@@ -80,6 +80,7 @@ fn exit_of(drained: Drained) -> Exit {
 pub async fn engine(config: &Config, metrics: Option<Exposition>) -> Result<Engine, Failure> {
     let backend = open_store(config).await?;
     let store_id = backend.store_id();
+    stranded::tell(config).await;
     let broker = setup::connect_as(config, "worker").await?;
     let process = Arc::new(Process::new());
     let name = format!("{}-{}", config.broker.name, std::process::id());

@@ -142,6 +142,17 @@ pub struct AttemptPart {
     pub not_found: u32,
 }
 
+/// What stands in the place of an answer.
+const NO_ANSWER: &str = "no conclusive answer";
+
+impl AttemptPart {
+    /// Whether it may have reached its rail, which has not said what became of it.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.answer == NO_ANSWER
+    }
+}
+
 /// A transfer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LedgerPart {

@@ -14,6 +14,7 @@ pub(crate) enum Life<'a> {
     Draining { lane: &'a str, held: u32, grace: Duration },
     Shortfall { what: &'a str },
     UnknownsUnread { what: &'a str },
+    Stranded { what: &'a str },
     OpsListening { address: &'a str },
 }
 
@@ -34,6 +35,7 @@ impl Life<'_> {
             Self::UnknownsUnread { what } => {
                 warn!(what, "payments in doubt and tracked ones cannot be counted; their metrics stand still")
             }
+            Self::Stranded { what } => error!(what, "payments wait for a rail that their lane has no more"),
             Self::OpsListening { address } => info!(address, "operations HTTP listens"),
         }
     }

@@ -16,6 +16,7 @@ use super::lane::Lane;
 use super::late::LateCalls;
 use super::outside::Outside;
 use super::poison::PoisonGuard;
+use super::probing::Probing;
 use super::slots::{Parked, Slots};
 use super::track::Tracker;
 use super::tries::{Foreign, Histories};
@@ -63,6 +64,7 @@ pub(super) struct Context<W: Wire, R> {
     pub(super) gates: Arc<Gates>,
     pub(super) slots: Arc<Slots>,
     pub(super) turns: Arc<Turns>,
+    pub(super) probing: Arc<Probing>,
     pub(super) parked: Parked,
     pub(super) histories: Histories,
     pub(super) late: LateCalls,
@@ -126,12 +128,16 @@ impl<W: Wire, R> Context<W, R> {
         let policy = lane.limit.filter(|_| rail.is_some());
         let turns =
             |policy, deadline, second| Turns::new(policy, deadline, Arc::clone(&slots), Arc::clone(&metrics), second);
-        let second = second.map(|(rail, deadline)| Second { rail, turns: turns(policy, deadline, true) });
+        let second = second.map(|(rail, deadline)| {
+            let turns = turns(policy, deadline, true);
+            Second { rail, turns, probing: Arc::default() }
+        });
         let turns = turns(policy, deadline, false);
         Arc::new(Self {
             consumer: broker.bind(&lane.consumer),
             slots,
             turns,
+            probing: Arc::default(),
             keepalive: Keepalive::new(Arc::clone(&metrics)),
             parked: Parked::default(),
             histories: Histories::default(),

@@ -19,6 +19,7 @@ mod late;
 mod lost;
 mod outside;
 mod poison;
+mod probing;
 mod process;
 mod rail;
 mod slots;

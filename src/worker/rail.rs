@@ -39,7 +39,7 @@ pub(super) fn submit<W: Wire, R: Rail>(
     // Boxed: a rail's NotFound leads back here from an inquiry.
     Box::pin(async move {
         // Only the rail that an intent names may ever be given its order.
-        let Some(Way { rail, turns, watch }) = ctx.way(event.rail()) else { return unsent(&ctx, event).await };
+        let Some(Way { rail, turns, watch, probing }) = ctx.way(event.rail()) else { return unsent(&ctx, event).await };
         let turn = turns.turn(ctx.hold_until(&event), &ctx.stop).await;
         let Some(turn) = turn else { return unsent(&ctx, event).await };
         // It may have opened while the event waited for its turn.
@@ -47,6 +47,14 @@ pub(super) fn submit<W: Wire, R: Rail>(
         let pass = match kept.filter(held) {
             Some(pass) => Some(pass),
             None => ctx.pass_to(watch, &event).await,
+        };
+        // The grace time has room for one call of the rail, not for a second one behind the first.
+        let pass = match pass {
+            Some(pass) if pass.is_probe() => {
+                let pass = probing.ask_first(rail.as_ref(), pass, event.trace()).await;
+                pass.filter(|_| !ctx.stop.is_cancelled())
+            }
+            pass => pass,
         };
         let Some(pass) = pass else { return unsent(&ctx, event).await };
         let (probe, deadline, rail_name) = (pass.is_probe(), rail.terms().deadline, rail.name());
@@ -61,6 +69,7 @@ pub(super) fn submit<W: Wire, R: Rail>(
             }
         };
         let (answer, late) = sending.answered(&ctx.metrics, deadline, call).await;
+        probing.sent(event.doubt().key(), call_of(&answer), probe, answer == Answer::Unknown);
         ctx.note_second(&mut event);
         step::at(Step::AfterAnswer);
         conclude(&ctx, event, answer, late, probe).await
@@ -110,7 +119,7 @@ fn end_attempt(span: Span, answer: &Answer) {
     }
 }
 
-fn call_of(answer: &Answer) -> Call {
+pub(super) fn call_of(answer: &Answer) -> Call {
     match answer {
         Answer::Settled(_) | Answer::InProgress | Answer::Rejected { .. } | Answer::Blocked => Call::Served,
         Answer::NotSent(NotSent::OurFault) => Call::OurFault,
@@ -318,7 +327,7 @@ fn believed(finding: Finding, now: Timestamp, started_at: Timestamp, terms: &Ter
     if finding == Finding::NotFound && !remembered { Finding::CannotSay } else { finding }
 }
 
-fn end_inquiry(span: Span, finding: &Finding) {
+pub(super) fn end_inquiry(span: Span, finding: &Finding) {
     match finding {
         Finding::Answered(answer) => end_attempt(span, answer),
         Finding::NotFound => span.end("not_found"),

@@ -14,7 +14,7 @@ use super::context::Context;
 use super::gate::Watch;
 use super::inquiry::Asking;
 use super::lane::InProgress;
-use super::rail::{Sending, ask, contradicted};
+use super::rail::{Sending, ask, call_of, contradicted};
 use super::ways::Way;
 use crate::broker::Wire;
 use crate::domain::{Answer, Finding, NotSent, Outcome};
@@ -184,21 +184,30 @@ async fn inquire<W: Wire, R: Rail>(sweep: &Sweep<'_, W, R>, way: Way<R>, doubt: 
 /// still counts.
 async fn submit<W: Wire, R: Rail>(sweep: &Sweep<'_, W, R>, way: Way<R>, intent: Intent) -> Option<Stand> {
     let Sweep { ctx, trace } = *sweep;
-    let Way { rail, turns, watch } = way;
+    let Way { rail, turns, watch, probing } = way;
     let until = Instant::now().checked_add(PATIENCE)?;
-    let allowed = match turns.turn(until, &ctx.stop).await {
+    let pass = match turns.turn(until, &ctx.stop).await {
         Some(turn) => ctx.gates.pass(watch.calls, until, &ctx.stop).await.map(|pass| (turn, pass)),
         None => None,
+    };
+    let allowed = match pass {
+        Some((turn, pass)) if pass.is_probe() => {
+            let pass = probing.ask_first(rail.as_ref(), pass, trace).await;
+            pass.filter(|_| !ctx.stop.is_cancelled()).map(|pass| (turn, pass))
+        }
+        pass => pass,
     };
     let (order, doubt) = intent.dispatch();
     let Some((turn, pass)) = allowed.filter(|_| ctx.outside.now() < order.deadline()) else {
         return conclude(ctx, doubt, Answer::NotSent(NotSent::Pool)).await;
     };
     let span = trace.part(Part::Attempt { rail: rail.name() });
+    let probe = pass.is_probe();
     let sending = Sending { rail: rail.name(), turn, pass, span };
     let deadline = rail.terms().deadline;
     let call = tokio::spawn(async move { rail.submit(&order).await });
     let (answer, late) = sending.answered(&ctx.metrics, deadline, call).await;
+    probing.sent(doubt.key(), call_of(&answer), probe, answer == Answer::Unknown);
     if let Some(call) = late {
         ctx.late.keep(&doubt, call);
     }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::context::Context;
 use super::event::Event;
 use super::gate::{Pass, RailWatch, Watch};
+use super::probing::Probing;
 use super::turns::Turns;
 use crate::broker::Wire;
 use crate::domain::LaneName;
@@ -44,23 +45,26 @@ pub(super) struct Way<R> {
     pub(super) rail: Arc<R>,
     pub(super) turns: Arc<Turns>,
     pub(super) watch: RailWatch,
+    pub(super) probing: Arc<Probing>,
 }
 
 /// A lane's second rail.
 pub(super) struct Second<R> {
     pub(super) rail: Arc<R>,
     pub(super) turns: Arc<Turns>,
+    pub(super) probing: Arc<Probing>,
 }
 
 impl<W: Wire, R: Rail> Context<W, R> {
     /// The rail of this lane that an attempt names, if it is one.
     pub(super) fn way(&self, named: &str) -> Option<Way<R>> {
         if let Some(rail) = self.rail.as_ref().filter(|rail| rail.name() == named) {
-            let (rail, turns) = (Arc::clone(rail), Arc::clone(&self.turns));
-            return Some(Way { rail, turns, watch: RailWatch::FIRST });
+            let (rail, turns, probing) = (Arc::clone(rail), Arc::clone(&self.turns), Arc::clone(&self.probing));
+            return Some(Way { rail, turns, watch: RailWatch::FIRST, probing });
         }
-        let Second { rail, turns } = self.second.as_ref().filter(|second| second.rail.name() == named)?;
-        Some(Way { rail: Arc::clone(rail), turns: Arc::clone(turns), watch: RailWatch::SECOND })
+        let Second { rail, turns, probing } = self.second.as_ref().filter(|second| second.rail.name() == named)?;
+        let (rail, turns, probing) = (Arc::clone(rail), Arc::clone(turns), Arc::clone(probing));
+        Some(Way { rail, turns, watch: RailWatch::SECOND, probing })
     }
 
     /// Where a new attempt goes as things stand now.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use acquit::lab::rail::ScriptedRail;
 use acquit::lab::rail::ledger::Ledger;
+use acquit::lab::rail::script::Script;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -201,4 +202,50 @@ async fn what_may_have_reached_the_first_rail_waits_for_it_and_the_rest_goes_to_
     one_effect_each(&site, &a, &b, 600 + probes);
     let said = reconciled(&site, [("a", &a), ("b", &b)], &[]).await;
     assert_eq!(said.code, Some(0), "{said:?}");
+}
+
+/// Payments that may have reached a rail wait for it when it leaves the configuration. Whoever changed that is told
+/// before and at the worker's start, and the payments say what they wait for; put back, the rail ends them.
+#[tokio::test]
+async fn what_may_have_reached_a_rail_that_left_the_configuration_is_named_and_waits_for_it() {
+    const LOST: &str = "idempotent = false\n[[behaviour]]\nkind = \"lose_reply\"\ntimes = 1\n\
+                        [[behaviour]]\nkind = \"inquiry_error\"\n";
+    let site = Site::new(Setup::default()).await;
+    let (a, b) = two_rails(&site, LOST).await;
+    publish(&site, 66, 3).await;
+    let worker = site.worker().await;
+    wait_until("they are in doubt", Duration::from_secs(60), async || {
+        paid(&a).len() == 3 && in_doubt_at_a(&site).len() == 3
+    })
+    .await;
+    let named = async || site.acquit(Role::Operator, &["check"]).await.out.contains("which it has no more");
+    assert!(!named().await, "its rail is there");
+    worker.terminate().await;
+
+    let both = "route = \"a\"\nfallback = \"b\"\n";
+    let change = |from: &'static str, to: &'static str| configure(&site, |text| text.replace(from, to), "");
+    change(both, "route = \"b\"\n");
+    let said = site.acquit(Role::Operator, &["check"]).await;
+    let problem = "PROBLEM lane payments: 3 of its payments may have reached rail a, which it has no more";
+    assert!(said.code == Some(1) && said.out.contains(problem) && said.out.contains("unknown resolve"), "{said:?}");
+    let worker = site.worker().await;
+    let logged = worker.said("payments wait for a rail that their lane has no more").expect("it says so at its start");
+    assert!(logged["what"].as_str().unwrap().contains("3 of its payments may have reached rail a"), "{logged}");
+    worker.until("they come and are handed back", |lane| lane.handed_back >= 6).await;
+    let waits = |text: &str| text.contains("its rail, which its lane has no more");
+    let said = site.acquit(Role::Operator, &["unknown", "list"]).await;
+    assert_eq!(said.out.lines().filter(|line| waits(line)).count(), 3, "{said:?}");
+    let one = in_doubt_at_a(&site).pop_first().unwrap();
+    let life = site.acquit(Role::Operator, &["explain", &one]).await;
+    assert!(waits(&life.out), "{}", life.out);
+    assert!(paid(&b).is_empty());
+    worker.terminate().await;
+
+    change("route = \"b\"\n", both);
+    assert!(!named().await, "its rail is back");
+    a.play(Script::parse(HONEST).unwrap());
+    let worker = site.worker().await;
+    site.drained(&worker).await;
+    worker.stop().await;
+    one_effect_each(&site, &a, &b, 3);
 }

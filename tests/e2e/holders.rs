@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PLAIN: &str = "idempotent = false\n";
 /// Nothing that is sent arrives.
 const DEAF: &str = "idempotent = false\n[[behaviour]]\nkind = \"hang\"\n";
+/// Pays, and says of no payment what became of it.
+const MUTE: &str = "idempotent = false\n[[behaviour]]\nkind = \"inquiry_error\"\n";
 
 /// Streams, a database, a rail.
 struct Fleet {
@@ -176,6 +178,9 @@ async fn what_stopped_holders_heard_before_another_took_over_sends_nothing_when_
          AND p.payment_id = '{payment}' AND a.number = 2 AND a.started_at < now() - interval '2500 ms'"
     );
     wait_until("it is old", PATIENCE, async || fleet.number(&past).await == 1).await;
+    // It takes the words of both to allow a sending. Whoever wakes first must not learn from the rail meanwhile that it
+    // has paid: the payment would have its end before the other says anything.
+    fleet.bank.play(Script::parse(MUTE).unwrap());
     wakes(&first).await;
     wakes(&second).await;
     assert_eq!(
@@ -183,6 +188,7 @@ async fn what_stopped_holders_heard_before_another_took_over_sends_nothing_when_
         (2, 1),
         "nothing was sent for what they said"
     );
+    fleet.bank.play(Script::parse(PLAIN).unwrap());
     wakes(&third).await;
     fleet.ends_settled_once(&payment, vec![first, second, third]).await;
 }

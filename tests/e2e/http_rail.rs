@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rusqlite::Connection;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
@@ -26,7 +27,12 @@ pub(crate) struct Bank {
 impl Bank {
     /// Starts it; `None` takes a free port.
     pub(crate) async fn start(site: &Site, script: &str, address: Option<SocketAddr>) -> Self {
-        let folder = site.folder("bank");
+        Self::named(site, "bank", script, address).await
+    }
+
+    /// One of several; its ledger is kept under its name.
+    pub(crate) async fn named(site: &Site, name: &str, script: &str, address: Option<SocketAddr>) -> Self {
+        let folder = site.folder(name);
         let (ledger, file) = (folder.join("ledger.db"), folder.join("script.toml"));
         std::fs::write(&file, script).unwrap();
         let listen = address.map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string());
@@ -38,7 +44,14 @@ impl Bank {
         Self { child, address: first.parse().expect("its address is the first line"), ledger }
     }
 
-    async fn kill(mut self) -> SocketAddr {
+    /// Stopped, it takes connections and never answers.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw).expect("it runs");
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// SIGKILL; gives where it was.
+    pub(crate) async fn kill(mut self) -> SocketAddr {
         self.child.kill().await.unwrap();
         self.address
     }

@@ -16,6 +16,7 @@ mod control;
 mod dates;
 mod dead_letters;
 mod doubts;
+mod failover;
 mod fallback;
 mod fleet;
 mod guards;

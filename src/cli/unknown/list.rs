@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::provision::parse_span;
 use crate::cli::setup::reader;
-use crate::cli::{Exit, Failure, Global, load, out, print_json};
+use crate::cli::{Exit, Failure, Global, load, out, print_json, stranded};
 use crate::config::Config;
 use crate::domain::{LaneName, Money, PaymentId, RailKey};
 use crate::operate::unknown::waits_for;
@@ -117,7 +117,11 @@ fn show(line: &UnknownLine, config: &Config, now: Timestamp) -> Shown {
         age_s: age.as_secs(),
         currency: line.amount.currency().code(),
         amount: line.amount.value(),
-        waits_for: waits_for(line.state, claimed, forgotten),
+        waits_for: if stranded::has(config, &line.lane, &line.rail) {
+            waits_for(line.state, claimed, forgotten)
+        } else {
+            stranded::WAITS_FOR
+        },
     }
 }
 

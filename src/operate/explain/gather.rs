@@ -3,7 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    AttemptPart, DeadLetterPart, EventPart, Explanation, LedgerPart, NotePart, OutcomePart, PaymentPart, Standing,
+    AttemptPart, DeadLetterPart, EventPart, Explanation, LedgerPart, NO_ANSWER, NotePart, OutcomePart, PaymentPart,
+    Standing,
 };
 use crate::broker::{ApiError, Broker, ConsumerInfo, StreamInfo, Wire};
 use crate::domain::{EventId, PaymentId, RailRef, Reason, millis};
@@ -147,7 +148,7 @@ fn attempt_part(attempt: AttemptRecord) -> AttemptPart {
             Some(Ended::Resubmit) => "rejected, may be sent again",
             Some(Ended::NotSent) if attempt.ended_at.is_none() => "not processed, as a person says",
             Some(Ended::NotSent) => "not sent",
-            None => "no conclusive answer",
+            None => NO_ANSWER,
         },
         answered_at: attempt.ended_at,
         not_found: attempt.not_found,
