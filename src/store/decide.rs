@@ -4,6 +4,7 @@
 mod ask;
 mod changes;
 mod ended;
+mod heard;
 mod leg;
 mod limits;
 mod outcome;

@@ -12,7 +12,7 @@ use super::super::rows::{AttemptRow, Claim, Ended, PaymentRow, State};
 use super::super::{Origin, Route};
 use super::leg::{bound, leg};
 use super::refusal::expired;
-use super::{Asked, Group, InHand, Slot, Ticket, Verdict};
+use super::{Asked, Group, InHand, Slot, Ticket, Verdict, heard};
 use crate::domain::{Answer, Code, Finding, RailRef, Reason};
 
 /// Inquiries that must not find an attempt before it is sent again.
@@ -141,6 +141,7 @@ impl Group<'_> {
             ended: None,
             ended_at: None,
             not_found: 0,
+            in_progress_at: None,
             dirty: true,
         });
         self.claim(origin, slot);
@@ -227,6 +228,9 @@ impl Group<'_> {
         if slot.row.state == State::Held && all_conclusive(&slot.row) {
             // The rail has let go of it after all. Left held, a refusal that allows a new attempt would never get one.
             slot.row.state = State::Open;
+        }
+        if fresh {
+            self.heard(with.ticket, answer, slot);
         }
         if let Answer::Rejected { code, resubmit: false } = answer {
             slot.row.reasons = vec![refused(*code)];
@@ -342,6 +346,7 @@ impl Group<'_> {
         let Verdict::Doubt(_) = verdict else { return verdict };
         let Some(mut slot) = self.payments.remove(id) else { return Verdict::Foreign };
         let longest = SignedDuration::try_from(longest).unwrap_or(SignedDuration::MAX);
+        heard::not_found(with.ticket, &mut slot);
         let mut counted = false;
         for attempt in &mut slot.row.tries {
             let old = self.now.duration_since(attempt.started_at) > longest;
