@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::harness::{Expect, Home, RAIL, Wish, both, event, leading_code, open, origin};
 use crate::domain::{Answer, Code, DeadReason, Finding, NotSent, Outcome, RailKey, RailRef, Reason};
 use crate::store::{Concluded, Doubt, Intent, NotCondemned, Note, Route, Stand, State, Store};
@@ -19,7 +21,7 @@ async fn conclude(store: &Store, doubt: Doubt, answer: Answer) -> Concluded {
 }
 
 async fn resume(store: &Store, doubt: Doubt, finding: Finding) -> Stand {
-    store.resume(doubt, finding, Duration::from_secs(10)).await.map_err(|(lost, _)| lost).unwrap()
+    store.resume(doubt, finding, Instant::now(), Duration::from_secs(10)).await.map_err(|(lost, _)| lost).unwrap()
 }
 
 fn settled() -> Answer {
@@ -340,7 +342,31 @@ async fn an_attempt_that_only_another_ones_answer_covers_keeps_its_payment_at_it
     drop(stopped);
 }
 
+async fn what_a_rail_did_not_find_counts_by_when_it_was_asked(home: Home) {
+    let store = home.store().await;
+    let wish = Wish::new("PAY-1", 7);
+    let mut in_hand = intent(open(&store, 1, wish.valid(), RAIL).await).dispatch().1;
+    let not_found = async |doubt, ago| {
+        let asked = Instant::now().checked_sub(Duration::from_secs(ago)).unwrap();
+        let longest = Duration::from_secs(10);
+        store.resume(doubt, Finding::NotFound, asked, longest).await.map_err(|(lost, _)| lost).unwrap()
+    };
+    let counted = || home.reader().payment(&wish.id).unwrap().unwrap().attempts[0].not_found;
+    home.pass(Duration::from_secs(12));
+    // The attempt was seven seconds old when the rail was asked; the finding took five to be written, twice.
+    for _ in 0..2 {
+        in_hand = doubt(not_found(in_hand, 5).await);
+        assert_eq!(counted(), 0);
+    }
+    in_hand = doubt(not_found(in_hand, 1).await);
+    assert_eq!(counted(), 1);
+    in_hand = doubt(not_found(in_hand, 5).await);
+    home.pass(Duration::from_secs(5));
+    drop(intent(not_found(in_hand, 5).await));
+}
+
 both![
+    what_a_rail_did_not_find_counts_by_when_it_was_asked,
     what_one_rail_did_not_take_goes_to_another_and_back_under_a_key_for_each,
     what_may_have_reached_a_rail_goes_to_no_other,
     an_attempt_that_only_another_ones_answer_covers_keeps_its_payment_at_its_rail,

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::harness::{Expect, Home, RAIL, Wish, both, event, id, leading_code, open};
 use crate::domain::{Answer, Code, Finding, LaneName, NotSent, Outcome, RailKey, RailRef};
@@ -31,7 +32,7 @@ async fn conclude(store: &Store, doubt: Doubt, answer: Answer) -> Concluded {
 }
 
 async fn resume(store: &Store, doubt: Doubt, finding: Finding) -> Stand {
-    store.resume(doubt, finding, LONGEST).await.map_err(|(lost, _)| lost).unwrap()
+    store.resume(doubt, finding, Instant::now(), LONGEST).await.map_err(|(lost, _)| lost).unwrap()
 }
 
 async fn resolve(store: &Store, payment: &str, ruling: Ruling, last_attempt: u32) -> Result<Resolved, Refusal> {
