@@ -12,9 +12,9 @@ use super::setup::read;
 use crate::config::{Config, StoreSettings};
 use crate::domain::{Currency, LaneName, Money};
 use crate::ops::CountsHandle;
-use crate::store::{ReadError, Reader, TrackedSums, UnknownSums};
+use crate::store::{DoubtSums, ReadError, Reader, TrackedSums, UnknownSums, heard_since};
 use crate::telemetry::Life;
-use crate::telemetry::metrics::{Tracked, TrackedLane, Unknowns};
+use crate::telemetry::metrics::{DoubtsSeen, Tracked, TrackedLane, Unknowns};
 use crate::worker::Lane;
 
 /// Between two counts.
@@ -32,7 +32,7 @@ pub(super) struct Doubts {
 
 /// What was counted.
 struct Counts {
-    unknown: UnknownSums,
+    doubts: DoubtSums,
     tracked: BTreeMap<LaneName, TrackedSums>,
 }
 
@@ -72,7 +72,7 @@ impl Doubts {
             let now = Timestamp::now();
             let before = now.checked_sub(self.call).unwrap_or(Timestamp::UNIX_EPOCH);
             let (store, known) = (self.store.clone(), reader.take());
-            match tokio::task::spawn_blocking(move || count(&store, known, before)).await {
+            match tokio::task::spawn_blocking(move || count(&store, known, before, heard_since(now))).await {
                 Ok(Ok((again, counts))) => {
                     (reader, served) = (Some(again), true);
                     self.tell(&counts, now);
@@ -90,9 +90,14 @@ impl Doubts {
     }
 
     fn tell(&mut self, counts: &Counts, now: Timestamp) {
-        let Counts { unknown, tracked } = counts;
+        let Counts { doubts, tracked } = counts;
         let age = |since: Timestamp| now.duration_since(since).as_secs_f64().max(0.0);
-        self.unknown.set(unknown.count, unknown.oldest.map_or(0.0, age), &majors(&unknown.money));
+        let seen = |sums: &UnknownSums| DoubtsSeen {
+            count: sums.count,
+            oldest_s: sums.oldest.map_or(0.0, age),
+            money: majors(&sums.money),
+        };
+        self.unknown.set(&seen(&doubts.unknown), &seen(&doubts.in_progress));
         let lanes: Vec<_> = tracked
             .iter()
             .map(|(lane, sums)| TrackedLane {
@@ -105,13 +110,18 @@ impl Doubts {
             .collect();
         self.tracked.set(&lanes);
         self.unknown.counted(now.as_duration().as_secs_f64());
-        self.shown.set(unknown, tracked, now);
+        self.shown.set(doubts, tracked, now);
     }
 }
 
-fn count(store: &StoreSettings, known: Option<Reader>, before: Timestamp) -> Result<(Reader, Counts), ReadError> {
+fn count(
+    store: &StoreSettings,
+    known: Option<Reader>,
+    before: Timestamp,
+    heard: Timestamp,
+) -> Result<(Reader, Counts), ReadError> {
     let reader = known.map_or_else(|| read(store), Ok)?;
-    let counts = Counts { unknown: reader.unknown_sums(before)?, tracked: reader.tracked_sums()? };
+    let counts = Counts { doubts: reader.unknown_sums(before, heard)?, tracked: reader.tracked_sums()? };
     Ok((reader, counts))
 }
 

@@ -48,8 +48,13 @@ fn show(status: &Value) {
         Some(other) => other.to_string(),
     };
     out(&format!("{}  version {}  store {}", text(status, "worker"), text(status, "version"), text(status, "store")));
-    if let Some(unknown) = status.get("unknown").filter(|unknown| unknown.get("count").is_some_and(|n| *n != 0)) {
+    let some = |of: &&Value, key: &str| of.get(key).is_some_and(|n| *n != 0);
+    if let Some(unknown) = status.get("unknown").filter(|unknown| some(unknown, "count")) {
         out(&format!("in doubt: {} payments, the oldest since {}", text(unknown, "count"), text(unknown, "oldest")));
+    }
+    if let Some(unknown) = status.get("unknown").filter(|unknown| some(unknown, "in_progress")) {
+        let (count, oldest) = (text(unknown, "in_progress"), text(unknown, "in_progress_oldest"));
+        out(&format!("in progress at their rail: {count} payments, the oldest since {oldest}"));
     }
     for lane in status.get("lanes").and_then(Value::as_array).into_iter().flatten() {
         out(&format!(

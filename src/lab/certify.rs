@@ -26,6 +26,8 @@ No broker is needed.
 Without --ledger the service is asked through inquiry_url what became of a key. That proves that no payment is lost or
 unknown for ever, that its answers agree, and that a second submission under a key has the first one's reference; it
 does not prove that such a submission moved no money, nor which amount moved. With --ledger both are counted.
+A service that leaves the very first payment in doubt is given up to four more: its \"not found\" counts only beside a
+payment that it has settled.
 It takes some eight times longest_execution and the deadline together where the service is slow to be sure.";
 
 /// Flags of `certify`.

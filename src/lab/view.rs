@@ -40,6 +40,10 @@ pub struct Frame<'a> {
     pub pulls_outstanding: u64,
     /// Settled so far in a few currencies: code and decimal string.
     pub money: Vec<(String, String)>,
+    /// Events whose payments the rail has not spoken about.
+    pub in_doubt: u64,
+    /// Until the rail is asked about the first of them.
+    pub next_inquiry: Option<Duration>,
 }
 
 impl Frame<'_> {
@@ -140,7 +144,7 @@ fn block(frame: &Frame<'_>, colour: bool) -> String {
     let money: Vec<String> = frame.money.iter().map(|(code, value)| format!("{code} {}", grouped(value))).collect();
     let (on, off) = if colour { (breaker_colour(frame.breaker), "\u{1b}[0m") } else { ("", "") };
     let label = |name: &str| format!("  {name:<10}");
-    let lines = [
+    let mut lines = vec![
         format!("{:7.1} s  {}", frame.elapsed.as_secs_f64(), frame.phase),
         format!("{} {:>10}   {rate} a second", label("settled"), grouped(frame.settled)),
         format!(
@@ -167,7 +171,18 @@ fn block(frame: &Frame<'_>, colour: bool) -> String {
         ),
         format!("{} {}", label("money"), if money.is_empty() { "-".to_owned() } else { money.join("   ") }),
     ];
+    if frame.in_doubt > 0 {
+        lines.push(format!("{} {:>10}   {}", label("in doubt"), grouped(frame.in_doubt), inquiry(frame)));
+    }
     lines.join("\n")
+}
+
+/// When the rail is asked next.
+fn inquiry(frame: &Frame<'_>) -> String {
+    match frame.next_inquiry {
+        Some(Duration::ZERO) | None => "the rail is being asked".to_owned(),
+        Some(left) => format!("the rail is asked again in {:.1} s", left.as_secs_f64()),
+    }
 }
 
 /// Green, yellow and red, as escape codes.
@@ -183,9 +198,13 @@ fn breaker_colour(state: &str) -> &'static str {
 fn line(frame: &Frame<'_>) -> String {
     let money: Vec<String> = frame.money.iter().map(|(code, value)| format!("{code} {value}")).collect();
     let money = if money.is_empty() { String::new() } else { format!("; settled {}", money.join(", ")) };
+    let doubt = match frame.in_doubt {
+        0 => String::new(),
+        some => format!(", in doubt {some} ({})", inquiry(frame)),
+    };
     format!(
         "{:.1} s {}: published {}, settled {} ({:.0}/s), rejected {}, dead-lettered {}, duplicates {}, backlog {}, \
-         in flight {}/{}, breaker {}, gate {}, pulls outstanding {}{money}",
+         in flight {}/{}, breaker {}, gate {}, pulls outstanding {}{doubt}{money}",
         frame.elapsed.as_secs_f64(),
         frame.phase,
         frame.published,
@@ -224,6 +243,8 @@ mod tests {
             gate: "shut for 1.2 s".to_owned(),
             pulls_outstanding: 0,
             money: vec![("EUR".to_owned(), "1234567.89".to_owned()), ("JPY".to_owned(), "5000".to_owned())],
+            in_doubt: 0,
+            next_inquiry: None,
         }
     }
 
@@ -248,6 +269,16 @@ mod tests {
              pulls outstanding 0; settled EUR 1234567.89, JPY 5000";
         assert_eq!(line(&frame()), golden);
         assert!(!line(&Frame { money: Vec::new(), ..frame() }).contains(';'));
+    }
+
+    #[test]
+    fn what_is_in_doubt_is_shown_with_its_next_inquiry() {
+        let doubt =
+            |left: Option<u64>| Frame { in_doubt: 1_234, next_inquiry: left.map(Duration::from_millis), ..frame() };
+        let last = |frame: &Frame<'_>| block(frame, false).lines().last().unwrap().to_owned();
+        assert_eq!(last(&doubt(Some(3_200))), "  in doubt        1,234   the rail is asked again in 3.2 s");
+        assert_eq!(last(&doubt(Some(0))), "  in doubt        1,234   the rail is being asked");
+        assert!(line(&doubt(Some(3_200))).contains(", in doubt 1234 (the rail is asked again in 3.2 s); settled EUR"));
     }
 
     #[test]

@@ -140,6 +140,8 @@ pub struct AttemptPart {
     pub answered_at: Option<Timestamp>,
     /// Inquiries that count and did not find it.
     pub not_found: u32,
+    /// When its rail said last that it works on it.
+    pub in_progress_at: Option<Timestamp>,
 }
 
 /// What stands in the place of an answer.

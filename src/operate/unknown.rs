@@ -279,9 +279,10 @@ impl Order {
 
 /// What a payment in doubt waits for, in words.
 #[must_use]
-pub fn waits_for(state: State, claimed: bool, forgotten: bool) -> &'static str {
+pub fn waits_for(state: State, claimed: bool, forgotten: bool, in_progress: bool) -> &'static str {
     match (state, claimed, forgotten) {
         (State::Held, _, _) => "a person: its rail neither credited nor returned it",
+        _ if in_progress => "its rail, which says that it works on it",
         (_, _, true) => {
             "its rail's answer or a person: \"not found\" counts no more, the rail may have forgotten the key"
         }
@@ -327,6 +328,7 @@ mod tests {
             ended: *ended,
             ended_at: None,
             not_found: 0,
+            in_progress_at: None,
         };
         let row = PaymentRow {
             row: 1,

@@ -269,6 +269,8 @@ mod tests {
             tracked: 0,
             tracker: 0,
             tracker_limit: 0,
+            in_doubt: 0,
+            next_inquiry_ms: None,
             handed_back: 0,
             abandoned: 0,
             up_ms: 1,

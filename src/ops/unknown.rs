@@ -15,16 +15,20 @@ use super::control::{BODY_MAX, mandated, refuse};
 use crate::domain::LaneName;
 use crate::operate::Mandate;
 use crate::operate::unknown::{Answer, NotResolved, Order};
-use crate::store::{Resolved, TrackedSums, UnknownSums};
+use crate::store::{DoubtSums, Resolved, TrackedSums};
 use crate::telemetry::Waits;
 
 /// Payments in doubt in the whole store, as last counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UnknownStatus {
-    /// How many.
+    /// How many of which nobody knows what became.
     pub count: u64,
-    /// Since when the oldest is in doubt.
+    /// Since when nothing was heard of the oldest of them.
     pub oldest: Option<Timestamp>,
+    /// How many beside them of which their rail says that it works on them.
+    pub in_progress: u64,
+    /// Since when the oldest of those is in doubt.
+    pub in_progress_oldest: Option<Timestamp>,
     /// When that was counted.
     pub counted_at: Timestamp,
 }
@@ -55,10 +59,17 @@ pub struct CountsHandle(Arc<RwLock<Counts>>);
 
 impl CountsHandle {
     /// Tells what was counted at `now`.
-    pub fn set(&self, unknown: &UnknownSums, tracked: &BTreeMap<LaneName, TrackedSums>, now: Timestamp) {
+    pub fn set(&self, doubts: &DoubtSums, tracked: &BTreeMap<LaneName, TrackedSums>, now: Timestamp) {
         let status = |sums: &TrackedSums| TrackedStatus { count: sums.count, oldest: sums.oldest, due: sums.due };
+        let DoubtSums { unknown, in_progress } = doubts;
         let counts = Counts {
-            unknown: Some(UnknownStatus { count: unknown.count, oldest: unknown.oldest, counted_at: now }),
+            unknown: Some(UnknownStatus {
+                count: unknown.count,
+                oldest: unknown.oldest,
+                in_progress: in_progress.count,
+                in_progress_oldest: in_progress.oldest,
+                counted_at: now,
+            }),
             tracked: tracked.iter().map(|(lane, sums)| (lane.to_string(), status(sums))).collect(),
         };
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = counts;

@@ -4,6 +4,7 @@
 mod ask;
 mod changes;
 mod ended;
+mod heard;
 mod leg;
 mod limits;
 mod outcome;
@@ -17,6 +18,7 @@ mod track;
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
 use super::book::Book;
 use super::rows::{
@@ -33,9 +35,9 @@ use limits::Days;
 pub(super) use ask::{Ask, Asked, InHand, Terms, Ticket, Verdict};
 pub(super) use person::check;
 
-/// Decides a group. `asks` are applied in the order given.
-pub(super) fn decide(rows: Rows, asks: &[Ask<'_>], terms: &Terms) -> (Changes, Vec<Verdict>) {
-    let mut group = Group::new(rows, asks.len(), terms);
+/// Decides a group. `asks` are applied in the order given. `here` is this process's own clock, read after the rows were: their `now` is no later than it.
+pub(super) fn decide(rows: Rows, asks: &[Ask<'_>], terms: &Terms, here: Instant) -> (Changes, Vec<Verdict>) {
+    let mut group = Group::new(rows, asks.len(), terms, here);
     let verdicts = asks.iter().map(|ask| group.answer(ask)).collect();
     (group.into_changes(), verdicts)
 }
@@ -49,6 +51,7 @@ struct Group<'a> {
     terms: &'a Terms,
     claim: SignedDuration,
     now: Timestamp,
+    here: Instant,
     next_payment: i64,
     payments: HashMap<PaymentId, Slot>,
     events: HashMap<EventId, EventRow>,
@@ -64,13 +67,14 @@ struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
-    fn new(rows: Rows, asks: usize, terms: &'a Terms) -> Self {
+    fn new(rows: Rows, asks: usize, terms: &'a Terms, here: Instant) -> Self {
         let mut payments = HashMap::with_capacity(asks);
         payments.extend(rows.payments.into_iter().map(|(id, row)| (id, Slot { row, mark: Mark::Stands })));
         Self {
             terms,
             claim: SignedDuration::try_from(terms.claim).unwrap_or(SignedDuration::from_mins(5)),
             now: to_millis(rows.now),
+            here,
             next_payment: rows.next_payment,
             payments,
             events: rows.events,
@@ -90,7 +94,7 @@ impl<'a> Group<'a> {
         match ask {
             Ask::Open { origin, judged, route, begin } => self.open(origin, judged, route, *begin),
             Ask::Conclude { with, answer } => self.conclude(*with, answer, false),
-            Ask::Resume { with, finding, longest } => self.resume(*with, finding, *longest),
+            Ask::Resume { with, finding, asked, longest } => self.resume(*with, finding, *asked, *longest),
             Ask::Condemn { origin, why, payment } => self.condemn(origin, why, *payment),
             Ask::Start { event } => self.start(event),
             Ask::Resolve { resolution } => self.resolve(resolution),

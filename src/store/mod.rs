@@ -35,8 +35,8 @@ pub use postgres::{
     Postgres, PostgresError, PostgresSettings, Provisioned, Shortfall, is_schema_name, migrate, shortfalls, url_problem,
 };
 pub use read::{
-    AttemptRecord, BookLine, EventKey, EventRecord, NoteRecord, PaymentLine, PaymentRecord, ReadError, Reader,
-    TrackedSums, TransferRecord, UnknownFilter, UnknownKey, UnknownLine, UnknownSums,
+    AttemptRecord, BookLine, DoubtSums, EventKey, EventRecord, NoteRecord, PaymentLine, PaymentRecord, ReadError,
+    Reader, TrackedSums, TransferRecord, UnknownFilter, UnknownKey, UnknownLine, UnknownSums, heard_since,
 };
 pub use resolution::{Refusal, Resolution, Resolved, Ruling, Unresolved};
 pub use rows::{

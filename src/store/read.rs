@@ -19,7 +19,7 @@ use crate::domain::{Code, EventId, Fingerprint, LaneName, Money, PaymentId};
 
 pub use book::BookLine;
 pub use tracked::TrackedSums;
-pub use unknown::{UnknownFilter, UnknownKey, UnknownLine, UnknownSums};
+pub use unknown::{DoubtSums, UnknownFilter, UnknownKey, UnknownLine, UnknownSums, heard_since};
 
 /// Why the store was not read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +55,8 @@ pub struct AttemptRecord {
     pub ended_at: Option<Timestamp>,
     /// Inquiries that count and did not find it.
     pub not_found: u32,
+    /// When the rail said last that it works on it.
+    pub in_progress_at: Option<Timestamp>,
 }
 
 /// A transfer with its accounts masked.
@@ -242,12 +244,13 @@ impl Reader {
         ask!(self, unknown_after(filter, after, limit))
     }
 
-    /// All payments that are in doubt since `before` or longer, and those that are held for a person.
+    /// All payments that are in doubt since `before` or longer, and those that are held for a person; apart, those whose
+    /// rail said at `heard` or later that it works on them.
     ///
     /// # Errors
     /// [`ReadError`].
-    pub fn unknown_sums(&self, before: Timestamp) -> Result<UnknownSums, ReadError> {
-        ask!(self, unknown_sums(before))
+    pub fn unknown_sums(&self, before: Timestamp, heard: Timestamp) -> Result<DoubtSums, ReadError> {
+        ask!(self, unknown_sums(before, heard))
     }
 
     /// What the tracker of each lane holds; lanes without tracked payments are left out.
@@ -297,8 +300,8 @@ impl PaymentLine {
 
 impl AttemptRecord {
     fn of(row: AttemptRow) -> Self {
-        let AttemptRow { number, leg, rail, started_at, ended, ended_at, not_found, .. } = row;
-        Self { number, leg, rail: rail.as_ref().to_owned(), started_at, ended, ended_at, not_found }
+        let AttemptRow { number, leg, rail, started_at, ended, ended_at, not_found, in_progress_at, .. } = row;
+        Self { number, leg, rail: rail.as_ref().to_owned(), started_at, ended, ended_at, not_found, in_progress_at }
     }
 }
 

@@ -51,7 +51,7 @@ impl Resolution {
 }
 
 fn tried(payment: i64, attempt: &AttemptRecord) -> AttemptRow {
-    let AttemptRecord { number, leg, rail, started_at, ended, ended_at, not_found } = attempt;
+    let AttemptRecord { number, leg, rail, started_at, ended, ended_at, not_found, in_progress_at } = attempt;
     AttemptRow {
         payment,
         number: *number,
@@ -61,6 +61,7 @@ fn tried(payment: i64, attempt: &AttemptRecord) -> AttemptRow {
         ended: *ended,
         ended_at: *ended_at,
         not_found: *not_found,
+        in_progress_at: *in_progress_at,
         dirty: false,
     }
 }

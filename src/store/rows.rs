@@ -226,6 +226,8 @@ pub struct AttemptRow {
     pub ended_at: Option<Timestamp>,
     /// How often an inquiry after the rail's longest execution time did not find it.
     pub not_found: u32,
+    /// When the rail said last that it works on it. No decision rests on it.
+    pub in_progress_at: Option<Timestamp>,
     /// Written in this group: new or changed.
     pub dirty: bool,
 }

@@ -3,11 +3,14 @@
 /// "ACQT": marks the file as a store of ours.
 pub(super) const APPLICATION_ID: i64 = 0x4143_5154;
 
-/// `PRAGMA user_version` of [`SQL`].
-pub(super) const VERSION: i64 = 1;
+/// `PRAGMA user_version` of a store that all of [`STEPS`] were applied to.
+pub(super) const VERSION: i64 = 2;
+
+/// What leads to each version from the one before it. A version that was released is never edited.
+pub(super) const STEPS: [(i64, &str); 2] = [(1, SQL), (2, IN_PROGRESS)];
 
 /// Version 1. Instants are milliseconds since the Unix epoch, UTC; amounts are whole minor units.
-pub(super) const SQL: &str = "
+const SQL: &str = "
 CREATE TABLE meta (
     -- What holds for the whole store: 'store_id' (a UUID that the consumer's metadata names as well),
     -- 'created_at', 'probed_at' (last write that only proved that writing works), 'pruned_before' (records of events
@@ -168,4 +171,10 @@ CREATE TABLE starts (
     first_at INTEGER NOT NULL,
     PRIMARY KEY (stream, sequence)
 ) STRICT, WITHOUT ROWID;
+";
+
+/// Version 2.
+const IN_PROGRESS: &str = "
+-- When the rail said last that it works on the attempt; NULL where it never did, or has said otherwise since.
+ALTER TABLE attempts ADD COLUMN in_progress_at INTEGER;
 ";

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::decide::Terms;
 use super::tracker::{Confirmed, Due, DueList, DueWanted, Message, TrackLimits};
@@ -210,8 +211,8 @@ impl Store {
         self.ask(|reply| Body::Conclude { doubt, answer, reply }).await
     }
 
-    /// Records what an inquiry found. A rail's `NotFound` counts only when the attempt is older than `longest`, its
-    /// longest execution time plus grace; the second that counts lets the order be sent again under the same key.
+    /// Records what an inquiry found that was sent at `asked` or later. A rail's `NotFound` counts only when the attempt
+    /// was older than `longest` then, its longest execution time plus grace; the second that counts lets the order be sent again under the same key.
     ///
     /// # Errors
     /// [`StoreLost`] with the doubt.
@@ -219,9 +220,10 @@ impl Store {
         &self,
         doubt: Doubt,
         finding: Finding,
+        asked: Instant,
         longest: Duration,
     ) -> Result<Stand, (StoreLost, Doubt)> {
-        self.ask(|reply| Body::Resume { doubt, finding, longest, reply }).await
+        self.ask(|reply| Body::Resume { doubt, finding, asked, longest, reply }).await
     }
 
     /// Gives the payment to the tracker, which keeps the event's message in its stead.

@@ -20,7 +20,7 @@ pub(super) use help::describe;
 pub(crate) use process::Process;
 pub(super) use spans::{Dropped, Spans};
 pub(crate) use tracked::{Tracked, TrackedLane};
-pub(crate) use unknown::Unknowns;
+pub(crate) use unknown::{DoubtsSeen, Unknowns};
 
 /// Upper bounds of every duration histogram, in seconds.
 pub(super) const SECONDS: [f64; 19] = [

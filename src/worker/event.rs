@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::tells::Tells;
 use crate::broker::{
@@ -284,10 +285,11 @@ impl<W: Wire> Event<Doubt, W> {
         self,
         store: &Store,
         finding: Finding,
+        asked: Instant,
         longest: Duration,
     ) -> Result<Opened<W>, (StoreLost, Self)> {
         let held = self.held;
-        match store.resume(self.state, finding, longest).await {
+        match store.resume(self.state, finding, asked, longest).await {
             Ok(stand) => Ok(opened(stand, held)),
             Err((lost, state)) => Err((lost, Event { state, held })),
         }

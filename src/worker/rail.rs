@@ -254,11 +254,11 @@ pub(super) fn inquire<W: Wire, R: Rail>(
                     Next::Over => break,
                 },
             };
-            let finding = ask(&ctx, rail.as_ref(), event.doubt(), event.trace(), asking).await;
+            let (finding, asked) = ask(&ctx, rail.as_ref(), event.doubt(), event.trace(), asking).await;
             ctx.histories.asked(event.id());
             let settled = matches!(finding, Finding::Answered(Answer::Settled(_)));
             said = finding == Finding::Answered(Answer::InProgress);
-            match event.resume(&ctx.store, finding, longest).await {
+            match event.resume(&ctx.store, finding, asked, longest).await {
                 Ok(Opened::Doubt(still)) => event = still,
                 Ok(opened) => {
                     contradicted(&ctx, settled, opened.recorded());
@@ -278,14 +278,14 @@ pub(super) fn inquire<W: Wire, R: Rail>(
     })
 }
 
-/// One inquiry, within the rail's deadline; for an event or a sweep.
+/// One inquiry, within the rail's deadline; for an event or a sweep. With it, when it was sent.
 pub(super) async fn ask<W: Wire, R: Rail>(
     ctx: &Context<W, R>,
     rail: &R,
     doubt: &Doubt,
     trace: &Trace,
     asking: Asking,
-) -> Finding {
+) -> (Finding, Instant) {
     let terms = rail.terms();
     let (span, began) = (trace.part(Part::Inquire { rail: rail.name() }), Instant::now());
     let finding = match timeout(terms.deadline, rail.inquire(&doubt.key())).await {
@@ -298,7 +298,7 @@ pub(super) async fn ask<W: Wire, R: Rail>(
     if finding == Finding::NotFound {
         step::at(Step::AfterNotFound);
     }
-    finding
+    (finding, began)
 }
 
 /// Hands the event back until its next inquiry is due.

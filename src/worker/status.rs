@@ -89,6 +89,10 @@ pub struct LaneStatus {
     pub tracker: u64,
     /// Their bound; 0 where nothing is tracked.
     pub tracker_limit: u32,
+    /// Events of this worker's whose rail has not said what became of their payments; the tracked ones are not among them.
+    pub in_doubt: usize,
+    /// Milliseconds until the rail is to be asked about the first of those, 0 where that is due; none without any.
+    pub next_inquiry_ms: Option<u64>,
     /// Handed back.
     pub handed_back: u64,
     /// Left without an answer.
@@ -157,6 +161,7 @@ impl<W: Wire, R: Rail> Look for Context<W, R> {
             Credit::Permits(_) => ("probing", None),
             Credit::Shut { why, .. } => ("shut", Some(why.name())),
         };
+        let (in_doubt, next) = self.histories.to_ask();
         let facts = self.consumer.facts();
         let max_age = facts.as_ref().map(|f| Duration::from_nanos(f.stream.number("max_age"))).unwrap_or_default();
         let count = |of: &std::sync::atomic::AtomicU64| of.load(Ordering::Relaxed);
@@ -214,6 +219,8 @@ impl<W: Wire, R: Rail> Look for Context<W, R> {
                 InProgress::Hold => 0,
                 InProgress::Track(policy) => policy.limits.count,
             },
+            in_doubt,
+            next_inquiry_ms: next.map(|at| millis(at.saturating_duration_since(tokio::time::Instant::now()))),
             handed_back: count(&self.tally.handed_back),
             abandoned: count(&self.tally.abandoned),
             up_ms: millis(self.began.elapsed()),

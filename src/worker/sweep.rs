@@ -161,11 +161,11 @@ async fn inquire<W: Wire, R: Rail>(sweep: &Sweep<'_, W, R>, way: Way<R>, doubt: 
     }
     let until = Instant::now().checked_add(PATIENCE)?;
     let asking = Asking::soon(&ctx.gates, watch, rail.answers_inquiries(), until, &ctx.stop).await?;
-    let finding = ask(ctx, rail.as_ref(), &doubt, trace, asking).await;
+    let (finding, asked) = ask(ctx, rail.as_ref(), &doubt, trace, asking).await;
     let settled = matches!(finding, Finding::Answered(Answer::Settled(_)));
     let terms = rail.terms();
     let longest = terms.longest_execution.saturating_add(terms.deadline);
-    match ctx.store.resume(doubt, finding, longest).await {
+    match ctx.store.resume(doubt, finding, asked, longest).await {
         Ok(Stand::Doubt(_)) => None,
         Ok(stand) => {
             if let Stand::Final(recorded) = &stand {

@@ -109,6 +109,13 @@ impl Histories {
         });
     }
 
+    /// Payments that the rail is to be asked about, and when the first of them is due.
+    pub(super) fn to_ask(&self) -> (usize, Option<Instant>) {
+        let inner = self.lock();
+        let due = || inner.of.values().filter_map(|tries| tries.ask_at);
+        (due().count(), due().min())
+    }
+
     /// Notes which rail did not take the payment.
     pub(super) fn declined(&self, event: &EventId, by: Watch) {
         self.change(event, |tries| tries.declined = Some(by));
@@ -146,5 +153,32 @@ impl Histories {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::StreamName;
+
+    fn event(sequence: u64) -> EventId {
+        EventId { stream: StreamName::parse("PAYMENTS").unwrap(), created_ms: 1, sequence }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_rail_is_to_be_asked_about_is_counted_until_it_has_its_end() {
+        let (histories, now) = (Histories::default(), Instant::now());
+        assert_eq!(histories.to_ask(), (0, None));
+        let at = |seconds| now + Duration::from_secs(seconds);
+        for (sequence, seconds) in [(1, 5), (2, 2), (3, 9)] {
+            histories.ask_at(&event(sequence), at(seconds));
+        }
+        histories.started(&event(4), 1);
+        assert_eq!(histories.to_ask(), (3, Some(at(2))));
+        histories.finished(&event(2));
+        histories.asked(&event(1));
+        assert_eq!(histories.to_ask(), (1, Some(at(9))));
     }
 }

@@ -13,6 +13,8 @@ mod resolve {
 mod types {
     use std::time::Duration;
 
+    use tokio::time::Instant;
+
     use super::super::decide::Ticket;
     use super::super::{Condemned, Doubt, EventRow, Intent, Origin, Recorded, Route, Store};
     use crate::domain::{Answer, DeadReason, Finding, Outcome};
@@ -65,7 +67,7 @@ mod types {
 
     //~ cheat: inquire about an intent that was never dispatched E0308 Doubt`
     async fn resume_intent(store: &Store, intent: Intent, finding: Finding) {
-        drop(store.resume(intent, finding, Duration::ZERO).await);
+        drop(store.resume(intent, finding, Instant::now(), Duration::ZERO).await);
     }
 
     //~ cheat: condemn a doubt E0308 Origin`
@@ -83,13 +85,15 @@ mod types {
 mod moves {
     use std::time::Duration;
 
+    use tokio::time::Instant;
+
     use super::super::{Doubt, Store};
     use crate::domain::{Answer, Finding};
 
     //~ cheat: conclude a doubt and inquire about it too E0382 `doubt`
     async fn conclude_and_resume(store: &Store, doubt: Doubt, answer: Answer, finding: Finding) {
         drop(store.conclude(doubt, answer).await);
-        drop(store.resume(doubt, finding, Duration::ZERO).await);
+        drop(store.resume(doubt, finding, Instant::now(), Duration::ZERO).await);
     }
 }
 

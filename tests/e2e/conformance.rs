@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -65,18 +66,21 @@ enum Lie {
     Settled,
     /// It pays another amount.
     Amount,
+    /// None, but the very first request of all never arrives, and it does not know of what until it has settled one.
+    LosesFirst,
 }
 
 /// A rail in memory whose every effect is in its ledger.
 struct Counting {
     lie: Lie,
+    requests: AtomicU32,
     effects: Mutex<HashMap<String, Vec<Money>>>,
     asked: Mutex<HashMap<String, (u32, Money)>>,
 }
 
 impl Counting {
     fn new(lie: Lie) -> Arc<Self> {
-        Arc::new(Self { lie, effects: Mutex::default(), asked: Mutex::default() })
+        Arc::new(Self { lie, requests: AtomicU32::new(0), effects: Mutex::default(), asked: Mutex::default() })
     }
 
     fn settled(&self, key: &str) -> Answer {
@@ -97,6 +101,9 @@ impl Rail for Counting {
 
     async fn submit(&self, order: &Order) -> Answer {
         let (key, amount) = (order.key().as_str().to_owned(), order.payment().amount);
+        if self.lie == Lie::LosesFirst && self.requests.fetch_add(1, Ordering::SeqCst) == 0 {
+            return Answer::Unknown;
+        }
         let times = {
             let mut asked = self.asked.lock().unwrap();
             let (times, first) = asked.entry(key.clone()).or_insert((0, amount));
@@ -108,7 +115,7 @@ impl Rail for Counting {
         };
         let pays = match self.lie {
             Lie::Keys | Lie::References | Lie::NotFound | Lie::NotSent => true,
-            Lie::Nothing | Lie::Amount => times == 1,
+            Lie::Nothing | Lie::Amount | Lie::LosesFirst => times == 1,
             Lie::Settled => false,
         };
         if pays {
@@ -123,6 +130,9 @@ impl Rail for Counting {
     }
 
     async fn inquire(&self, key: &RailKey) -> Finding {
+        if self.lie == Lie::LosesFirst && self.asked.lock().unwrap().is_empty() {
+            return Finding::CannotSay;
+        }
         if self.asked.lock().unwrap().contains_key(key.as_str()) && self.lie != Lie::NotFound {
             return Finding::Answered(self.settled(key.as_str()));
         }
@@ -382,6 +392,15 @@ async fn a_rail_that_pays_another_amount_fails() {
     let report = counting(Lie::Amount).await;
     fails(&report, Experiment::Plain, Kind::Amount);
     assert!(report.money.values().all(|sum| !sum.conserved), "{report}");
+}
+
+#[tokio::test]
+async fn a_rail_that_loses_the_very_first_request_passes_and_the_report_says_so() {
+    let report = counting(Lie::LosesFirst).await;
+    assert!(report.is_certified(), "{report}");
+    let said = report.experiments[0].said.as_deref().unwrap();
+    assert!(said.contains("left in doubt") && report.to_string().contains(said), "{report}");
+    assert_eq!((report.experiments[0].experiment, report.payments), (Experiment::Plain, 14 + 20 + 1));
 }
 
 /// `acquit certify` with a configuration that names the bank.

@@ -38,6 +38,7 @@ mod sample;
 mod site;
 mod stops;
 mod stores;
+mod sweep_panic;
 mod sweeps;
 mod traces;
 mod tracking;

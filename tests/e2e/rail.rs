@@ -8,8 +8,8 @@ use acquit::config::{Config, Sources};
 use acquit::domain::Code;
 use acquit::operate::guard::StoreGuard;
 use acquit::resilience::{Backoff, BreakerSettings, RetryDelays};
-use acquit::store::{PaymentRecord, Reader};
-use acquit::worker::{LaneStatus, StatusHandle};
+use acquit::store::{PaymentRecord, Reader, TrackLimits};
+use acquit::worker::{InProgress, LaneStatus, StatusHandle, TrackPolicy};
 use acquit::{
     Answer, BookPolicy, BreakerPolicy, Drained, Finding, NotSent, Order, Rail, RailKey, RailRef, RetryPolicy, Sqlite,
     SqliteSettings, Store, Terms, Unknown, Worker, WriterLimits,
@@ -263,6 +263,8 @@ pub(crate) struct Terminal {
     pub(crate) open: Duration,
     /// How long the rail's answer is waited for.
     pub(crate) deadline: Duration,
+    /// The store takes on what the rail takes long for.
+    pub(crate) track: bool,
 }
 
 impl Default for Terminal {
@@ -275,6 +277,7 @@ impl Default for Terminal {
             behind: SignedDuration::ZERO,
             open: Duration::from_millis(400),
             deadline: DEADLINE,
+            track: false,
         }
     }
 }
@@ -315,6 +318,10 @@ impl Running {
                 RetryDelays { not_sent: wait, store_lost: wait, elsewhere: wait, interrupted: wait, doubt: wait };
             lane.retry = RetryPolicy::new(terminal.attempts, Duration::from_secs(3600), delays).unwrap();
             lane.limits.slots = terminal.slots;
+            if terminal.track {
+                let limits = TrackLimits { count: 1_000, minor: BTreeMap::new() };
+                lane.in_progress = InProgress::Track(TrackPolicy { after: Duration::from_secs(3600), limits });
+            }
             lane.breaker = BreakerPolicy::new(BreakerSettings {
                 sliding_window_size: 10,
                 minimum_number_of_calls: 8,

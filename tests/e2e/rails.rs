@@ -22,7 +22,7 @@ fn body(payment: &str, more: &str) -> Bytes {
 }
 
 /// A load of such payments, of which `rejected` are not to settle.
-fn load(payments: &[&str], rejected: u64) -> Load {
+pub(crate) fn load(payments: &[&str], rejected: u64) -> Load {
     let published = u64::try_from(payments.len()).unwrap();
     let expected = Expected { published, settled: published - rejected, rejected, ..Expected::default() };
     Load { bodies: payments.iter().map(|payment| body(payment, "")).collect(), expected, ..Load::default() }

@@ -17,6 +17,7 @@ use crate::http_rail::{Bank, route};
 use crate::load::Load;
 use crate::process::wait_until;
 use crate::site::{Role, Setup, Site};
+use crate::unknown::metric_is;
 
 /// Has the lane track what its rail takes long for; `more` are further keys of the lane.
 pub(crate) fn track(site: &Site, bank: SocketAddr, more: &str) {
@@ -59,6 +60,22 @@ async fn what_one_worker_tracked_another_finishes_after_the_first_is_killed() {
     let events = site.reconciled().await;
     assert_eq!((events.held["tracked"], events.settled), (40, 0), "{events:?}");
     assert_eq!(site.stored_in("PAYMENT_OUTCOMES").await, 40, "told as held, once each");
+    // Their rail says that it works on them: that is told apart from what nobody knows.
+    wait_until("they are counted", Duration::from_secs(15), async || {
+        let (_, status) = first.page("/status").await;
+        let unknown = serde_json::from_str::<Value>(&status).unwrap()["unknown"].take();
+        (&unknown["count"], &unknown["in_progress"]) == (&json!(0), &json!(40))
+            && unknown["in_progress_oldest"].is_string()
+    })
+    .await;
+    metric_is(&first, "acquit_in_progress_payments 40").await;
+    metric_is(&first, "acquit_unknown_payments 0").await;
+    let said = site.acquit(Role::Operator, &["unknown", "list", "--json", "--limit", "1"]).await.json::<Value>();
+    assert_eq!((&said["count"], &said["in_progress"]["count"]), (&json!(0), &json!(40)), "{said}");
+    let shown = &said["payments"][0];
+    assert_eq!(shown["waits_for"], json!("its rail, which says that it works on it"));
+    let life = explained(&site, shown["payment_id"].as_str().unwrap()).await;
+    assert!(life["attempts"][0]["in_progress_at"].is_string(), "{life}");
 
     let second = site.worker().await;
     first.kill().await;

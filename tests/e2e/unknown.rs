@@ -69,7 +69,7 @@ async fn audit(site: &Site, id: &str) -> Option<(u64, Value)> {
     Some((stored.sequence, serde_json::from_slice(&stored.payload).unwrap()))
 }
 
-async fn metric_is(worker: &Worker, line: &str) {
+pub(crate) async fn metric_is(worker: &Worker, line: &str) {
     wait_until(line, Duration::from_secs(20), async || {
         let (_, metrics) = worker.page("/metrics").await;
         metrics.lines().any(|one| one == line)

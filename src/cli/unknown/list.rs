@@ -11,9 +11,9 @@ use crate::cli::provision::parse_span;
 use crate::cli::setup::reader;
 use crate::cli::{Exit, Failure, Global, load, out, print_json, stranded};
 use crate::config::Config;
-use crate::domain::{LaneName, Money, PaymentId, RailKey};
+use crate::domain::{LaneName, Money, PaymentId, RailKey, millis};
 use crate::operate::unknown::waits_for;
-use crate::store::{ReadError, Reader, UnknownFilter, UnknownKey, UnknownLine};
+use crate::store::{ReadError, Reader, State, UnknownFilter, UnknownKey, UnknownLine, UnknownSums, heard_since};
 
 pub(super) const EXAMPLES: &str = "Examples:
   acquit unknown list                              the oldest 100, and what there is in all
@@ -51,6 +51,7 @@ struct Shown {
     attempts: u32,
     not_found: u32,
     since: Timestamp,
+    in_progress_at: Option<Timestamp>,
     age_s: i64,
     currency: &'static str,
     amount: String,
@@ -70,21 +71,37 @@ pub(super) fn run(global: &Global, args: &ListArgs) -> Result<Exit, Failure> {
     let failed = |e: ReadError| Failure::new(Exit::Unavailable, format!("store {}: {e}", config.store.shown()));
     let filter = UnknownFilter { lane: args.lane.clone(), before };
     let lines = lines(&reader, &filter, args.limit).map_err(failed)?;
-    let sums = reader.unknown_sums(Timestamp::MAX).map_err(failed)?;
+    let sums = reader.unknown_sums(Timestamp::MAX, heard_since(now)).map_err(failed)?;
     let shown: Vec<_> = lines.iter().map(|line| show(line, &config, now)).collect();
-    let money =
-        sums.money.iter().map(|(code, (currency, minor))| ((*code).to_owned(), Money::format(*minor, *currency)));
-    let money: Vec<(String, String)> = money.collect();
+    let (unknown, working) = (&sums.unknown, &sums.in_progress);
     if global.json {
-        let money: Map<String, Value> = money.into_iter().map(|(code, sum)| (code, sum.into())).collect();
-        print_json(&json!({ "count": sums.count, "oldest": sums.oldest, "money": money, "payments": shown }));
+        let working = json!({ "count": working.count, "oldest": working.oldest, "money": money(working) });
+        print_json(&json!({
+            "count": unknown.count, "oldest": unknown.oldest, "money": money(unknown), "in_progress": working,
+            "payments": shown,
+        }));
     } else {
         shown.iter().for_each(|payment| out(&line(payment)));
-        let money: Vec<_> = money.iter().map(|(code, sum)| format!("{code} {sum}")).collect();
-        let money = if money.is_empty() { String::new() } else { format!(": {}", money.join(", ")) };
-        out(&format!("{} in doubt in the store{money}", sums.count));
+        out(&format!("{} in doubt in the store{}", unknown.count, in_words(unknown)));
+        if working.count > 0 {
+            out(&format!("{} more that their rail says to work on{}", working.count, in_words(working)));
+        }
     }
     Ok(Exit::Done)
+}
+
+fn money(sums: &UnknownSums) -> Map<String, Value> {
+    sums.money
+        .iter()
+        .map(|(code, (currency, minor))| ((*code).to_owned(), Money::format(*minor, *currency).into()))
+        .collect()
+}
+
+fn in_words(sums: &UnknownSums) -> String {
+    let each =
+        sums.money.iter().map(|(code, (currency, minor))| format!("{code} {}", Money::format(*minor, *currency)));
+    let money: Vec<_> = each.collect();
+    if money.is_empty() { String::new() } else { format!(": {}", money.join(", ")) }
 }
 
 fn lines(reader: &Reader, filter: &UnknownFilter, limit: u32) -> Result<Vec<UnknownLine>, ReadError> {
@@ -103,6 +120,7 @@ fn show(line: &UnknownLine, config: &Config, now: Timestamp) -> Shown {
     let age = now.duration_since(line.since);
     let retention = config.rails.iter().find(|rail| rail.name == line.rail).map(|rail| rail.terms.key_retention);
     let forgotten = retention.is_some_and(|keeps| Duration::try_from(age).unwrap_or_default() > keeps / 2);
+    let in_progress = line.state == State::Open && line.in_progress_at.is_some_and(|at| at >= heard_since(now));
     let claimed = line.claimed_until.is_some_and(|until| until > now);
     Shown {
         payment_id: line.payment_id.clone(),
@@ -114,11 +132,12 @@ fn show(line: &UnknownLine, config: &Config, now: Timestamp) -> Shown {
         attempts: line.attempts,
         not_found: line.not_found,
         since: line.since,
+        in_progress_at: line.in_progress_at,
         age_s: age.as_secs(),
         currency: line.amount.currency().code(),
         amount: line.amount.value(),
         waits_for: if stranded::has(config, &line.lane, &line.rail) {
-            waits_for(line.state, claimed, forgotten)
+            waits_for(line.state, claimed, forgotten, in_progress)
         } else {
             stranded::WAITS_FOR
         },
@@ -127,8 +146,9 @@ fn show(line: &UnknownLine, config: &Config, now: Timestamp) -> Shown {
 
 fn line(payment: &Shown) -> String {
     let Shown { payment_id, state, lane, rail, leg, key, attempts, age_s, currency, amount, waits_for, .. } = payment;
+    let said = payment.in_progress_at.map_or_else(String::new, |at| format!(" (it said so {})", millis(at)));
     format!(
         "{payment_id}  {currency} {amount}  {state} for {age_s} s  lane {lane}, rail {rail}, key {key} (leg {leg}), \
-         attempts {attempts}\n  waits for {waits_for}"
+         attempts {attempts}\n  waits for {waits_for}{said}"
     )
 }

@@ -45,6 +45,8 @@ struct Seen {
     under_way: u32,
     most_at_once: u32,
     inquiries: u32,
+    /// Inquiries to which the rail did not say what became of the payment.
+    unsaid: u32,
     /// The reference under which the rail itself has settled a key.
     settled: HashMap<String, RailRef>,
     untrue: Vec<(PaymentId, Kind, String)>,
@@ -78,6 +80,11 @@ impl Script {
     /// Inquiries that were answered.
     pub(super) fn inquiries(&self) -> u32 {
         self.seen(|seen| seen.inquiries)
+    }
+
+    /// Inquiries that left the payment as much in doubt as it was.
+    pub(super) fn unsaid(&self) -> u32 {
+        self.seen(|seen| seen.unsaid)
     }
 
     /// What the rail said of a payment that is not so.
@@ -127,6 +134,9 @@ impl Script {
     fn found(&self, key: &RailKey, finding: &Finding) {
         self.seen(|seen| {
             seen.inquiries = seen.inquiries.saturating_add(1);
+            if matches!(finding, Finding::NotFound | Finding::CannotSay) {
+                seen.unsaid = seen.unsaid.saturating_add(1);
+            }
             if *finding == Finding::NotFound
                 && seen.settled.contains_key(key.as_str())
                 && let Some(payment) = seen.payments.get(key.as_str()).cloned()

@@ -105,21 +105,37 @@ impl Experiment {
         bench: &Bench<R, L, B>,
         number: u16,
         payments: u32,
-    ) -> (Vec<Breach>, Sums) {
+    ) -> Made {
         let setting = self.setting(&bench.rail.terms().deadline);
-        let slots = if self == Self::ReplyLoss { 16 } else { 1 };
+        let slots = match self {
+            Self::ReplyLoss => 16,
+            Self::Plain => VOUCHERS.saturating_add(1),
+            Self::Redelivery
+            | Self::Repeat
+            | Self::Conflict
+            | Self::Found
+            | Self::NotFound
+            | Self::CrashBeforeIntent
+            | Self::CrashAfterIntent
+            | Self::CrashAfterSubmit
+            | Self::CrashAfterConclude
+            | Self::TwoHolders
+            | Self::StaleAnswer
+            | Self::StaleUnsent
+            | Self::StaleSubmission => 1,
+        };
         let Some(mut scene) = Scene::set(bench, self.name(), number, slots).await else { return broken(bench) };
         let count = if self == Self::ReplyLoss { payments.max(1) } else { 1 };
-        let payments: Vec<PaymentId> = (1..=count).filter_map(|n| scene.payment(n)).collect();
+        let mut payments: Vec<PaymentId> = (1..=count).filter_map(|n| scene.payment(n)).collect();
         let Some(first) = payments.first().cloned() else { return broken(bench) };
-        let made = self.make(&mut scene, setting, &payments).await;
+        let made = self.make(&mut scene, setting, &mut payments).await;
         let mut breaches = made.err().into_iter().flatten().collect::<Vec<_>>();
         for payment in &payments {
             breaches.extend(scene.settled_once(payment).await);
         }
         let (sums, broken) = scene.strike(&first);
         breaches.extend(broken);
-        (breaches, sums)
+        Made { breaches, sums, payments: payments.len() }
     }
 
     /// Workers, the courses of one payment's submissions, and when who is stopped wakes.
@@ -148,7 +164,7 @@ impl Experiment {
         self,
         scene: &mut Scene<'_, R, L, B>,
         setting: Setting,
-        payments: &[PaymentId],
+        payments: &mut Vec<PaymentId>,
     ) -> Result<(), Vec<Breach>> {
         for (n, payment) in payments.iter().enumerate() {
             let courses = if self == Self::ReplyLoss { lossy(n) } else { setting.courses.clone() };
@@ -160,12 +176,15 @@ impl Experiment {
         for _ in 0..setting.workers {
             scene.worker().await;
         }
-        for payment in payments {
+        for payment in payments.iter() {
             let body = scene.bench.sample.body(payment);
             scene.publish(payment, 1, body.clone()).await.map_err(|breach| vec![breach])?;
             if self == Self::TwoHolders {
                 scene.publish(payment, 2, body).await.map_err(|breach| vec![breach])?;
             }
+        }
+        if self == Self::Plain {
+            vouched(scene, payments).await.map_err(|breach| vec![breach])?;
         }
         ended(scene, setting.wake, payments).await?;
         let Some(payment) = payments.first() else { return Ok(()) };
@@ -199,6 +218,34 @@ impl Experiment {
     }
 }
 
+/// What became of an experiment.
+pub(super) struct Made {
+    pub(super) breaches: Vec<Breach>,
+    pub(super) sums: Sums,
+    /// Payments that it asked for.
+    pub(super) payments: usize,
+}
+
+/// Payments at most that are to vouch for a "not found".
+const VOUCHERS: u16 = 4;
+
+/// A rail may lose the very first request that it gets, and its "not found" counts only beside a payment that it is
+/// known to have settled: where it leaves the first in doubt, further payments are made until one is settled.
+async fn vouched<R: Rail, L: Ledger, B: Backend>(
+    scene: &Scene<'_, R, L, B>,
+    payments: &mut Vec<PaymentId>,
+) -> Result<(), Breach> {
+    let mut unsaid = 0;
+    while payments.len() <= usize::from(VOUCHERS) && scene.in_doubt(payments, unsaid).await {
+        unsaid = scene.script.unsaid();
+        let next = u32::try_from(payments.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let Some(payment) = scene.payment(next) else { return Ok(()) };
+        payments.push(payment.clone());
+        scene.publish(&payment, 1, scene.bench.sample.body(&payment)).await?;
+    }
+    Ok(())
+}
+
 struct Setting {
     workers: u32,
     courses: Vec<Course>,
@@ -216,10 +263,10 @@ fn lossy(n: usize) -> Vec<Course> {
     }
 }
 
-fn broken<R, L, B>(bench: &Bench<R, L, B>) -> (Vec<Breach>, Sums) {
+fn broken<R, L, B>(bench: &Bench<R, L, B>) -> Made {
     let what = "the suite's own settings are wrong".to_owned();
     let breach = Breach { kind: Kind::Broken, payment_id: bench.run.clone(), keys: Vec::new(), what };
-    (vec![breach], Sums::default())
+    Made { breaches: vec![breach], sums: Sums::default(), payments: 0 }
 }
 
 async fn ended<R: Rail, L: Ledger, B: Backend>(

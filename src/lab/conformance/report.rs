@@ -54,6 +54,9 @@ pub struct Tried {
     pub shows: &'static str,
     /// Whether it held.
     pub held: bool,
+    /// What an operator should know of how it went, where there is anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub said: Option<String>,
     /// Where it did not.
     pub breaches: Vec<Breach>,
 }
@@ -171,6 +174,9 @@ impl fmt::Display for Report {
         for tried in &self.experiments {
             let mark = if tried.held { "held  " } else { "BROKEN" };
             writeln!(f, "{mark}  {:<20} {}", tried.experiment.name(), tried.shows)?;
+            if let Some(said) = &tried.said {
+                writeln!(f, "        {said}")?;
+            }
             for breach in &tried.breaches {
                 writeln!(f, "        {breach}")?;
             }

@@ -27,6 +27,7 @@ pub(super) struct Bench<R, L, B> {
     pub(super) sample: Sample,
     /// Tells the payments of this run from those of any other.
     pub(super) run: String,
+    /// When this group of experiments began; no two of them have the same.
     pub(super) began: Timestamp,
 }
 
@@ -123,6 +124,23 @@ impl<'a, R: Rail, L: Ledger, B: Backend> Scene<'a, R, L, B> {
             }
             let at_rest = |process: &Process| process.status.lanes().iter().all(|lane| lane.in_flight == 0);
             if drained && self.script.under_way() == 0 && self.processes.iter().all(at_rest) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether every one of the payments was asked about once more than `unsaid` times together without an answer, and
+    /// none has its end: waits until that is known, at most for the experiment's time.
+    pub(super) async fn in_doubt(&self, payments: &[PaymentId], unsaid: u32) -> bool {
+        let (began, patience) = (Instant::now(), patience(&self.bench.rail.terms()));
+        while began.elapsed() < patience {
+            sleep(LOOK).await;
+            if payments.iter().any(|id| self.live.payment(id).is_some_and(|row| row.finished_at.is_some())) {
+                return false;
+            }
+            let sent = payments.iter().all(|id| self.script.sent(id) > 0);
+            if sent && self.script.under_way() == 0 && self.script.unsaid() > unsaid {
                 return true;
             }
         }

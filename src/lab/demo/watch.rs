@@ -100,7 +100,7 @@ impl Watcher {
                     down = Some((outage_now, since));
                 }
             }
-            let phase = self.phase(down.is_some(), published.is_some());
+            let phase = self.phase(&lane, down.is_some(), published.as_ref());
             self.sample(&lane);
             self.show(view, &lane, phase, published.as_ref());
             if let Some(all) = &published
@@ -117,11 +117,17 @@ impl Watcher {
         per_second(self.settled_busy, self.busy)
     }
 
-    fn phase(&self, down: bool, published: bool) -> &'static str {
-        match (down, published) {
+    fn phase(&self, lane: &LaneStatus, down: bool, published: Option<&Published>) -> &'static str {
+        let left = published.map(|all| all.published.saturating_sub(done(lane)));
+        match (down, left) {
             (true, _) => "settlement is down",
-            (false, false) => "publishing and settling",
-            (false, true) => "settling",
+            (false, None) => "publishing and settling",
+            (false, Some(left))
+                if lane.in_doubt > 0 && usize::try_from(left).is_ok_and(|left| left <= lane.in_doubt) =>
+            {
+                "asking the rail what became of the last ones"
+            }
+            (false, Some(_)) => "settling",
         }
     }
 
@@ -169,6 +175,8 @@ impl Watcher {
             gate: lane.gate_reason.map_or_else(|| lane.gate.to_owned(), |why| format!("{} ({why})", lane.gate)),
             pulls_outstanding: u64::from(lane.pulls_outstanding),
             money: self.money.clone(),
+            in_doubt: u64::try_from(lane.in_doubt).unwrap_or(u64::MAX),
+            next_inquiry: lane.next_inquiry_ms.map(Duration::from_millis),
         });
     }
 }

@@ -152,6 +152,7 @@ fn attempt_part(attempt: AttemptRecord) -> AttemptPart {
         },
         answered_at: attempt.ended_at,
         not_found: attempt.not_found,
+        in_progress_at: attempt.in_progress_at,
     }
 }
 

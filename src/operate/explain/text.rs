@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{DeadLetterPart, EventPart, Explanation, Standing};
+use super::{AttemptPart, DeadLetterPart, EventPart, Explanation, Standing};
 use crate::domain::millis;
 use crate::operate::audit::LaneEntry;
 
@@ -59,17 +59,7 @@ impl fmt::Display for Explanation {
             )?;
         }
         section(f, "events", &self.events, event)?;
-        section(f, "attempts", &self.attempts, |f, attempt| {
-            let (number, leg, rail) = (attempt.number, attempt.leg, &attempt.rail);
-            write!(f, "  {number} (leg {leg}, {rail}) {}: {}", millis(attempt.started_at), attempt.answer)?;
-            if let Some(at) = attempt.answered_at {
-                write!(f, " {}", millis(at))?;
-            }
-            if attempt.not_found > 0 {
-                write!(f, ", not found by {} inquiries", attempt.not_found)?;
-            }
-            writeln!(f)
-        })?;
+        section(f, "attempts", &self.attempts, attempt)?;
         section(f, "life", &self.notes, |f, note| {
             // What a person did has no breaker.
             let breaker = if note.breaker == "-" { String::new() } else { format!(" (breaker {})", note.breaker) };
@@ -110,6 +100,21 @@ fn section<T>(
 
 fn lines(f: &mut fmt::Formatter<'_>, head: &str, texts: &[String]) -> fmt::Result {
     texts.iter().try_for_each(|text| writeln!(f, "{head}{text}"))
+}
+
+fn attempt(f: &mut fmt::Formatter<'_>, attempt: &AttemptPart) -> fmt::Result {
+    let (number, leg, rail) = (attempt.number, attempt.leg, &attempt.rail);
+    write!(f, "  {number} (leg {leg}, {rail}) {}: {}", millis(attempt.started_at), attempt.answer)?;
+    if let Some(at) = attempt.answered_at {
+        write!(f, " {}", millis(at))?;
+    }
+    if let Some(at) = attempt.in_progress_at.filter(|_| attempt.answered_at.is_none()) {
+        write!(f, ", in progress as the rail said {}", millis(at))?;
+    }
+    if attempt.not_found > 0 {
+        write!(f, ", not found by {} inquiries", attempt.not_found)?;
+    }
+    writeln!(f)
 }
 
 fn event(f: &mut fmt::Formatter<'_>, event: &EventPart) -> fmt::Result {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::super::book::BookPolicy;
 use super::super::resolution::{Refusal, Resolution, Resolved};
@@ -69,6 +70,8 @@ pub(in crate::store) enum Ask<'a> {
     Resume {
         with: InHand<'a>,
         finding: &'a Finding,
+        /// When the inquiry was sent, by this process's own clock.
+        asked: Instant,
         longest: Duration,
     },
     Condemn {

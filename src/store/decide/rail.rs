@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
 use super::super::rows::{AttemptRow, Claim, Ended, PaymentRow, State};
 use super::super::{Origin, Route};
 use super::leg::{bound, leg};
 use super::refusal::expired;
-use super::{Asked, Group, InHand, Slot, Ticket, Verdict};
+use super::{Asked, Group, InHand, Slot, Ticket, Verdict, heard};
 use crate::domain::{Answer, Code, Finding, RailRef, Reason};
 
 /// Inquiries that must not find an attempt before it is sent again.
@@ -141,6 +142,7 @@ impl Group<'_> {
             ended: None,
             ended_at: None,
             not_found: 0,
+            in_progress_at: None,
             dirty: true,
         });
         self.claim(origin, slot);
@@ -228,6 +230,9 @@ impl Group<'_> {
             // The rail has let go of it after all. Left held, a refusal that allows a new attempt would never get one.
             slot.row.state = State::Open;
         }
+        if fresh {
+            self.heard(with.ticket, answer, slot);
+        }
         if let Answer::Rejected { code, resubmit: false } = answer {
             slot.row.reasons = vec![refused(*code)];
         }
@@ -309,11 +314,11 @@ impl Group<'_> {
     }
 
     /// Records what an inquiry found, and goes on where that allows it.
-    pub(super) fn resume(&mut self, with: InHand<'_>, finding: &Finding, longest: Duration) -> Verdict {
+    pub(super) fn resume(&mut self, with: InHand<'_>, finding: &Finding, asked: Instant, longest: Duration) -> Verdict {
         let verdict = match finding {
             Finding::Answered(answer) => self.conclude(with, answer, true),
             Finding::CannotSay => self.conclude(with, &Answer::Unknown, true),
-            Finding::NotFound => self.not_found(with, longest),
+            Finding::NotFound => self.not_found(with, asked, longest),
         };
         // Also where the rail says nothing: a person may have.
         if matches!(verdict, Verdict::Released) { self.again(with) } else { verdict }
@@ -336,15 +341,24 @@ impl Group<'_> {
         verdict
     }
 
-    fn not_found(&mut self, with: InHand<'_>, longest: Duration) -> Verdict {
+    /// When an inquiry was sent, by the database's clock, or earlier: what the rail did not find then says nothing of an
+    /// attempt that had come of age only when the finding was written.
+    fn asked_at(&self, asked: Instant) -> Timestamp {
+        let ago = SignedDuration::try_from(self.here.saturating_duration_since(asked)).unwrap_or(SignedDuration::MAX);
+        self.now.checked_sub(ago).unwrap_or(Timestamp::MIN)
+    }
+
+    fn not_found(&mut self, with: InHand<'_>, asked: Instant, longest: Duration) -> Verdict {
         let id = &with.ticket.payment_id;
         let verdict = self.conclude(with, &Answer::Unknown, true);
         let Verdict::Doubt(_) = verdict else { return verdict };
         let Some(mut slot) = self.payments.remove(id) else { return Verdict::Foreign };
         let longest = SignedDuration::try_from(longest).unwrap_or(SignedDuration::MAX);
+        heard::not_found(with.ticket, &mut slot);
+        let asked_at = self.asked_at(asked);
         let mut counted = false;
         for attempt in &mut slot.row.tries {
-            let old = self.now.duration_since(attempt.started_at) > longest;
+            let old = asked_at.duration_since(attempt.started_at) > longest;
             if old && attempt.ended.is_none() && attempt.leg == with.ticket.leg && attempt.not_found < NOT_FOUND_ENOUGH
             {
                 attempt.not_found = attempt.not_found.saturating_add(1);

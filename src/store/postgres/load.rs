@@ -272,7 +272,7 @@ pub(in crate::store) fn event_of(row: &Row) -> Result<EventRow, Fault> {
     })
 }
 
-/// Reads `payment, number, leg, rail, started_at, answer, answered_at, not_found` from column `first` on.
+/// Reads `payment, number, leg, rail, started_at, answer, answered_at, not_found, in_progress_at` from column `first` on.
 pub(in crate::store) fn attempt_of(row: &Row, first: usize) -> Result<AttemptRow, Fault> {
     let at = |offset: usize| first.saturating_add(offset);
     Ok(AttemptRow {
@@ -287,6 +287,7 @@ pub(in crate::store) fn attempt_of(row: &Row, first: usize) -> Result<AttemptRow
             .transpose()?,
         ended_at: instant(row, at(6))?,
         not_found: unsigned32(row.try_get(at(7))?)?,
+        in_progress_at: instant(row, at(8))?,
         dirty: false,
     })
 }

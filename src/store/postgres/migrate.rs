@@ -9,7 +9,7 @@ use super::connect::{PostgresError, client};
 use crate::domain::StoreId;
 
 /// Each version's statements, from 1 on. A version that was released is never edited.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("in_progress.sql")];
 
 /// Marks the schema as a store of ours.
 const MARK: &str = "acquit store";

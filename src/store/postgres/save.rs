@@ -110,6 +110,7 @@ impl<'a> Attempts<'a> {
                     &all(each, |row| row.ended.map(|ended| ended.word())),
                     &all(each, |row| row.ended_at.map(Instant)),
                     &signed32(each, |row| row.not_found)?,
+                    &all(each, |row| row.in_progress_at.map(Instant)),
                 ],
             ),
             forget,

@@ -92,8 +92,8 @@ pub(super) const PAYMENTS: &str = concat!(
 
 /// Attempts that matter for a decision, of payments that are locked by now.
 pub(super) const TRIES: &str = "SELECT p.payment_id, a.payment, a.number, a.leg, a.rail, a.started_at, a.answer, \
-     a.answered_at, a.not_found FROM payments p JOIN attempts a ON a.payment = p.id WHERE p.payment_id = ANY ($1) \
-     AND (a.answered_at IS NULL OR a.answer = 'resubmit' OR a.number = p.last_attempt) ORDER BY a.payment, a.number";
+     a.answered_at, a.not_found, a.in_progress_at FROM payments p JOIN attempts a ON a.payment = p.id \
+     WHERE p.payment_id = ANY ($1) AND (a.answered_at IS NULL OR a.answer = 'resubmit' OR a.number = p.last_attempt) ORDER BY a.payment, a.number";
 
 pub(super) const EVENTS: &str = concat!(
     "SELECT ",
@@ -174,9 +174,10 @@ pub(super) const ADVANCED_PAYMENTS: &str = "UPDATE payments p SET state = w.stat
      WHERE p.id = w.id";
 
 pub(super) const ATTEMPTS: &str = "INSERT INTO attempts (payment, number, leg, rail, started_at, answer, answered_at, \
-     not_found) SELECT * FROM unnest($1::bigint[], $2::integer[], $3::smallint[], $4::text[], $5::timestamptz[], \
-     $6::text[], $7::timestamptz[], $8::integer[]) ON CONFLICT (payment, number) DO UPDATE \
-     SET answer = excluded.answer, answered_at = excluded.answered_at, not_found = excluded.not_found";
+     not_found, in_progress_at) SELECT * FROM unnest($1::bigint[], $2::integer[], $3::smallint[], $4::text[], \
+     $5::timestamptz[], $6::text[], $7::timestamptz[], $8::integer[], $9::timestamptz[]) \
+     ON CONFLICT (payment, number) DO UPDATE SET answer = excluded.answer, answered_at = excluded.answered_at, \
+     not_found = excluded.not_found, in_progress_at = excluded.in_progress_at";
 
 /// Attempts without an effect that are too many to keep.
 pub(super) const UNSENT: &str = "DELETE FROM attempts a USING unnest($1::bigint[], $2::integer[]) AS w (payment, upto) \

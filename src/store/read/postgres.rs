@@ -252,7 +252,7 @@ async fn payment(client: &Client, id: &str) -> Result<Option<PaymentRecord>, Rea
 async fn attempts(client: &Client, payment: i64) -> Result<Vec<AttemptRecord>, ReadError> {
     let found = client
         .query(
-            "SELECT payment, number, leg, rail, started_at, answer, answered_at, not_found FROM attempts \
+            "SELECT payment, number, leg, rail, started_at, answer, answered_at, not_found, in_progress_at FROM attempts \
              WHERE payment = $1 ORDER BY number",
             &[&payment],
         )

@@ -152,8 +152,8 @@ impl Reader {
 
     fn attempts(&self, payment: i64) -> Result<Vec<AttemptRecord>, ReadError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT number, leg, rail, started_at, answer, answered_at, not_found FROM attempts WHERE payment = ?1 \
-             ORDER BY number",
+            "SELECT number, leg, rail, started_at, answer, answered_at, not_found, in_progress_at FROM attempts \
+             WHERE payment = ?1 ORDER BY number",
         )?;
         let mut found = statement.query([payment])?;
         let mut attempts = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::super::rows::State;
 use super::ReadError;
@@ -29,6 +29,8 @@ pub struct UnknownLine {
     pub not_found: u32,
     /// When the first attempt without an answer was recorded.
     pub since: Timestamp,
+    /// When its rail said last that it works on it.
+    pub in_progress_at: Option<Timestamp>,
     /// What is to move.
     pub amount: Money,
     /// Until when a worker holds it; in the past where none does.
@@ -51,12 +53,21 @@ pub struct UnknownFilter {
     pub before: Timestamp,
 }
 
-/// All payments in doubt together.
+/// All payments in doubt, those apart whose rail has said of late that it works on them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DoubtSums {
+    /// Nobody knows what became of them, or a person is to say. They are as old as their rail is silent about them.
+    pub unknown: UnknownSums,
+    /// Their rail works on them. They are as old as their first attempt without an answer.
+    pub in_progress: UnknownSums,
+}
+
+/// Payments in doubt together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnknownSums {
     /// How many.
     pub count: u64,
-    /// Since when the oldest is in doubt.
+    /// Since when the oldest is.
     pub oldest: Option<Timestamp>,
     /// The money, in minor units, by currency code.
     pub money: BTreeMap<&'static str, (Currency, i128)>,
@@ -67,6 +78,21 @@ impl UnknownLine {
     #[must_use]
     pub fn key(&self) -> UnknownKey {
         UnknownKey { since: self.since, row: self.row }
+    }
+}
+
+/// For so long the word of a rail counts that it works on a payment: each is asked about at least every minute.
+const HEARD: SignedDuration = SignedDuration::from_mins(5);
+
+/// Since when a rail must have said that it works on a payment, for that to count at `now`.
+#[must_use]
+pub fn heard_since(now: Timestamp) -> Timestamp {
+    now.checked_sub(HEARD).unwrap_or(Timestamp::MIN)
+}
+
+impl DoubtSums {
+    pub(super) fn of(&mut self, in_progress: bool) -> &mut UnknownSums {
+        if in_progress { &mut self.in_progress } else { &mut self.unknown }
     }
 }
 

@@ -203,7 +203,7 @@ fn payments(connection: &Connection, ids: &[PaymentId], rows: &mut Rows) -> Resu
 
 fn tries(connection: &Connection, payment: i64, last: u32) -> Result<Vec<AttemptRow>, Fault> {
     let mut statement = connection.prepare_cached(
-        "SELECT number, leg, rail, started_at, answer, answered_at, not_found FROM attempts WHERE payment = ?1 \
+        "SELECT number, leg, rail, started_at, answer, answered_at, not_found, in_progress_at FROM attempts WHERE payment = ?1 \
          AND (answered_at IS NULL OR answer = 'resubmit' OR number = ?2) ORDER BY number",
     )?;
     let mut found = statement.query((payment, last))?;
@@ -330,7 +330,7 @@ pub(in crate::store) fn event_of(row: &Row<'_>) -> Result<EventRow, Fault> {
     })
 }
 
-/// Reads `number, leg, rail, started_at, answer, answered_at, not_found`.
+/// Reads `number, leg, rail, started_at, answer, answered_at, not_found, in_progress_at`.
 pub(in crate::store) fn attempt_of(payment: i64, row: &Row<'_>) -> Result<AttemptRow, Fault> {
     Ok(AttemptRow {
         payment,
@@ -344,6 +344,7 @@ pub(in crate::store) fn attempt_of(payment: i64, row: &Row<'_>) -> Result<Attemp
             .transpose()?,
         ended_at: row.get::<_, Option<i64>>(5)?.map(instant).transpose()?,
         not_found: row.get(6)?,
+        in_progress_at: row.get::<_, Option<i64>>(7)?.map(instant).transpose()?,
         dirty: false,
     })
 }

@@ -154,6 +154,10 @@ fn prepare(connection: &Connection, settings: &SqliteSettings) -> Result<(), Ope
         (0, 0) if tables == 0 && settings.create => make(connection, settings).map_err(|fault| unusable(path, fault)),
         (0, 0) if tables == 0 => Err(OpenError::Missing { path: path.clone() }),
         (schema::APPLICATION_ID, schema::VERSION) => Ok(()),
+        // The lock is held: nobody else writes, and whoever reads finds the version before or the one after.
+        (schema::APPLICATION_ID, found) if (1..schema::VERSION).contains(&found) => {
+            raise(connection, found).map_err(|fault| unusable(path, fault))
+        }
         (schema::APPLICATION_ID, found) if found > schema::VERSION => {
             Err(OpenError::SchemaTooNew { found, known: schema::VERSION })
         }
@@ -166,10 +170,26 @@ fn make(connection: &Connection, settings: &SqliteSettings) -> Result<(), Fault>
     let made = (settings.now)().as_millisecond().to_string();
     let (application, version) = (schema::APPLICATION_ID, schema::VERSION);
     let transaction = connection.unchecked_transaction()?;
-    transaction.execute_batch(schema::SQL)?;
+    steps(&transaction, 0)?;
     transaction.execute("INSERT INTO meta VALUES ('store_id', ?1), ('created_at', ?2)", [&id, &made])?;
     transaction.execute_batch(&format!("PRAGMA application_id = {application}; PRAGMA user_version = {version};"))?;
     transaction.commit()?;
+    Ok(())
+}
+
+/// Brings a store of an older version to this one, all or nothing.
+fn raise(connection: &Connection, from: i64) -> Result<(), Fault> {
+    let transaction = connection.unchecked_transaction()?;
+    steps(&transaction, from)?;
+    transaction.pragma_update(None, "user_version", schema::VERSION)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn steps(connection: &Connection, from: i64) -> Result<(), Fault> {
+    for (_, sql) in schema::STEPS.iter().filter(|(version, _)| *version > from) {
+        connection.execute_batch(sql)?;
+    }
     Ok(())
 }
 

@@ -137,9 +137,10 @@ fn write_payment(statement: &mut Statement<'_>, row: &PaymentRow, stream: i64) -
 fn put_attempt(connection: &Connection, row: &AttemptRow) -> Result<(), Fault> {
     connection
         .prepare_cached(
-            "INSERT INTO attempts (payment, number, leg, rail, started_at, answer, answered_at, not_found) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (payment, number) DO UPDATE \
-             SET answer = excluded.answer, answered_at = excluded.answered_at, not_found = excluded.not_found",
+            "INSERT INTO attempts (payment, number, leg, rail, started_at, answer, answered_at, not_found, \
+             in_progress_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (payment, number) DO UPDATE \
+             SET answer = excluded.answer, answered_at = excluded.answered_at, not_found = excluded.not_found, \
+             in_progress_at = excluded.in_progress_at",
         )?
         .execute(params![
             row.payment,
@@ -150,6 +151,7 @@ fn put_attempt(connection: &Connection, row: &AttemptRow) -> Result<(), Fault> {
             row.ended.map(Ended::word),
             row.ended_at.map(Timestamp::as_millisecond),
             row.not_found,
+            row.in_progress_at.map(Timestamp::as_millisecond),
         ])?;
     if row.number > UNSENT_KEPT {
         connection

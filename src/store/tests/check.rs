@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::harness::{Expect, Home, RAIL, Wish, both, id, leading_code, open, origin};
 use crate::domain::{Answer, Code, DeadReason, NotSent, Reason};
 use crate::intake::Judged;
@@ -72,10 +74,12 @@ async fn two_not_founds_send_what_was_cleared_again_without_a_new_beginning(home
     let mut doubt = go.dispatch().1;
     home.pass(Duration::from_secs(11));
     let longest = Duration::from_secs(10);
-    let first = store.resume(doubt, Finding::NotFound, longest).await.map_err(|(lost, _)| lost).unwrap();
+    let first =
+        store.resume(doubt, Finding::NotFound, Instant::now(), longest).await.map_err(|(lost, _)| lost).unwrap();
     let Stand::Doubt(still) = first else { panic!("not in doubt") };
     doubt = still;
-    let second = store.resume(doubt, Finding::NotFound, longest).await.map_err(|(lost, _)| lost).unwrap();
+    let second =
+        store.resume(doubt, Finding::NotFound, Instant::now(), longest).await.map_err(|(lost, _)| lost).unwrap();
     let Stand::Go(again) = second else { panic!("not sent again") };
     let unsent = store.conclude(again.dispatch().1, Answer::NotSent(NotSent::Pool)).await.map_err(|(lost, _)| lost);
     assert!(matches!(unsent, Ok(Concluded::Released)));

@@ -7,8 +7,8 @@ use rusqlite::Connection;
 use super::harness::{Either, Expect, Home, Place, RAIL, Wish, both, event, open, origin};
 use crate::domain::{Answer, Code, DeadReason, NotSent, Reason, StoreId};
 use crate::store::{
-    Backend, Changes, Concluded, DueList, DueWanted, NotCondemned, OpenError, Origin, Route, Rows, Sqlite,
-    SqliteSettings, Stand, Store, StoreLost, Trouble, Wanted,
+    Backend, Changes, Concluded, DueList, DueWanted, NotCondemned, OpenError, Origin, Postgres, PostgresError, Route,
+    Rows, Sqlite, SqliteSettings, Stand, Store, StoreLost, Trouble, Wanted, migrate,
 };
 
 /// What a commit is made to end like.
@@ -212,7 +212,36 @@ fn files_that_are_no_store_are_refused_by_name() {
 
     drop(home.open_sqlite().unwrap());
     Connection::open(home.path()).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
-    assert!(matches!(closed(home.settings()), OpenError::SchemaTooNew { found: 99, known: 1 }));
+    assert!(matches!(closed(home.settings()), OpenError::SchemaTooNew { found: 99, known: 2 }));
+}
+
+async fn a_store_of_the_version_before_is_raised_with_all_that_it_holds(home: Home) {
+    let store = home.store().await;
+    let wish = Wish::new("PAY-1", 7);
+    drop(open(&store, 1, wish.valid(), RAIL).await);
+    store.stop().await;
+    // As the version before left it. Only `provision` raises what a fleet works on.
+    let lowered = match &home.place {
+        Place::Sqlite(_) => "PRAGMA user_version = 1",
+        Place::Postgres(_) => "DELETE FROM migrations WHERE version = 2",
+    };
+    assert!(home.tamper(&format!("ALTER TABLE attempts DROP COLUMN in_progress_at; {lowered}")).await);
+    if let Place::Postgres(settings) = &home.place {
+        assert!(matches!(
+            Postgres::open(settings.clone()).await,
+            Err(PostgresError::SchemaTooOld { found: 1, known: 2 })
+        ));
+        let raised = migrate(settings, 9).await.unwrap();
+        assert_eq!((raised.store_id, raised.from, raised.to), (StoreId::from_random(7), 1, 2));
+    }
+    let store = home.store().await;
+    let record = home.reader().payment(&wish.id).unwrap().unwrap();
+    let [attempt] = &record.attempts[..] else { panic!("{record:?}") };
+    assert_eq!((attempt.number, attempt.rail.as_str(), attempt.in_progress_at), (1, "swift", None));
+    home.pass(Duration::from_secs(60));
+    let Stand::Doubt(doubt) = open(&store, 1, wish.valid(), RAIL).await else { panic!("it may be sent again") };
+    drop(store.conclude(doubt, Answer::InProgress).await.map_err(|(lost, _)| lost).unwrap());
+    assert!(home.reader().payment(&wish.id).unwrap().unwrap().attempts[0].in_progress_at.is_some());
 }
 
 async fn a_store_tells_its_identity_and_how_far_it_came(home: Home) {
@@ -275,6 +304,7 @@ both![
     a_lost_intent_is_a_doubt_and_a_lost_release_is_a_release,
     a_commit_lost_twice_gives_everything_back,
     content_that_the_database_refuses_costs_only_its_own_event,
+    a_store_of_the_version_before_is_raised_with_all_that_it_holds,
     a_store_tells_its_identity_and_how_far_it_came,
     a_stopped_store_gives_requests_back,
     a_number_given_out_twice_gets_no_answer_of_the_message_that_had_it_before,

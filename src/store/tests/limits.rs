@@ -4,6 +4,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use jiff::civil::{Date, date};
 use proptest::prelude::*;
+use tokio::time::Instant;
 
 use super::harness::{Expect, Home, RAIL, Wish, both, leading_code, open, origin};
 use crate::domain::{Answer, Code, DeadReason, Finding, NotSent, RailRef};
@@ -33,7 +34,7 @@ async fn conclude(store: &Store, doubt: Doubt, answer: Answer) -> Concluded {
 }
 
 async fn resume(store: &Store, doubt: Doubt, finding: Finding) -> Stand {
-    store.resume(doubt, finding, Duration::from_secs(10)).await.map_err(|(lost, _)| lost).unwrap()
+    store.resume(doubt, finding, Instant::now(), Duration::from_secs(10)).await.map_err(|(lost, _)| lost).unwrap()
 }
 
 fn settled() -> Answer {

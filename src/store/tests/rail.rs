@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::harness::{Expect, Home, RAIL, Wish, both, event, leading_code, open, origin};
 use crate::domain::{Answer, Code, DeadReason, Finding, NotSent, Outcome, RailKey, RailRef, Reason};
 use crate::store::{Concluded, Doubt, Intent, NotCondemned, Note, Route, Stand, State, Store};
@@ -19,7 +21,7 @@ async fn conclude(store: &Store, doubt: Doubt, answer: Answer) -> Concluded {
 }
 
 async fn resume(store: &Store, doubt: Doubt, finding: Finding) -> Stand {
-    store.resume(doubt, finding, Duration::from_secs(10)).await.map_err(|(lost, _)| lost).unwrap()
+    store.resume(doubt, finding, Instant::now(), Duration::from_secs(10)).await.map_err(|(lost, _)| lost).unwrap()
 }
 
 fn settled() -> Answer {
@@ -84,8 +86,16 @@ async fn what_was_proved_not_sent_goes_again_under_the_same_key(home: Home) {
     let exhausted = DeadReason::Exhausted { attempts: 3 };
     let condemned = store.condemn(origin(1), exhausted, Some(wish.id.clone())).await.unwrap();
     assert_eq!(condemned.attempts(), 3);
-    let corrected = Wish::new("PAY-1", 8);
-    drop(intent(open(&store, 2, corrected.valid(), RAIL).await));
+    let corrected = Wish { from: "carol".to_owned(), ..Wish::new("PAY-1", 8) };
+    let (order, doubt) = intent(open(&store, 2, corrected.valid(), RAIL).await).dispatch();
+    assert_eq!((order.attempt(), order.payment().amount.minor()), (4, 8));
+    let stands = home.reader().payment(&wish.id).unwrap().unwrap().payment.unwrap();
+    assert_eq!((stands.amount.minor(), stands.event, stands.deliveries), (8, event(2), 1));
+    assert!(matches!(conclude(&store, doubt, settled()).await, Concluded::Final(_)));
+    // What the first event asked for is another payment by now.
+    assert_eq!(open(&store, 3, wish.valid(), RAIL).await.condemned().code(), Code::AM05);
+    let Stand::Final(again) = open(&store, 4, corrected.valid(), RAIL).await else { panic!("not final") };
+    assert!(matches!(again.outcome(), Outcome::Settled(settled) if settled.amount.minor() == 8));
 }
 
 async fn a_refusal_that_allows_another_attempt_takes_the_next_key(home: Home) {
@@ -340,7 +350,31 @@ async fn an_attempt_that_only_another_ones_answer_covers_keeps_its_payment_at_it
     drop(stopped);
 }
 
+async fn what_a_rail_did_not_find_counts_by_when_it_was_asked(home: Home) {
+    let store = home.store().await;
+    let wish = Wish::new("PAY-1", 7);
+    let mut in_hand = intent(open(&store, 1, wish.valid(), RAIL).await).dispatch().1;
+    let not_found = async |doubt, ago| {
+        let asked = Instant::now().checked_sub(Duration::from_secs(ago)).unwrap();
+        let longest = Duration::from_secs(10);
+        store.resume(doubt, Finding::NotFound, asked, longest).await.map_err(|(lost, _)| lost).unwrap()
+    };
+    let counted = || home.reader().payment(&wish.id).unwrap().unwrap().attempts[0].not_found;
+    home.pass(Duration::from_secs(12));
+    // The attempt was seven seconds old when the rail was asked; the finding took five to be written, twice.
+    for _ in 0..2 {
+        in_hand = doubt(not_found(in_hand, 5).await);
+        assert_eq!(counted(), 0);
+    }
+    in_hand = doubt(not_found(in_hand, 1).await);
+    assert_eq!(counted(), 1);
+    in_hand = doubt(not_found(in_hand, 5).await);
+    home.pass(Duration::from_secs(5));
+    drop(intent(not_found(in_hand, 5).await));
+}
+
 both![
+    what_a_rail_did_not_find_counts_by_when_it_was_asked,
     what_one_rail_did_not_take_goes_to_another_and_back_under_a_key_for_each,
     what_may_have_reached_a_rail_goes_to_no_other,
     an_attempt_that_only_another_ones_answer_covers_keeps_its_payment_at_its_rail,

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::civil::date;
+use tokio::time::Instant;
 
 use super::harness::{Expect, Home, RAIL, Wish, both, event, leading_code, open, origin};
 use crate::domain::{Answer, Code, DeadReason, EventId, Finding, NotSent, RailKey, RailRef, Reason};
@@ -76,7 +77,7 @@ async fn sweep(store: &Store, due: Due, judged: Judged) -> Stand {
 }
 
 async fn resume(store: &Store, doubt: Doubt, finding: Finding) -> Stand {
-    store.resume(doubt, finding, Duration::from_secs(10)).await.map_err(|(lost, _)| lost).unwrap()
+    store.resume(doubt, finding, Instant::now(), Duration::from_secs(10)).await.map_err(|(lost, _)| lost).unwrap()
 }
 
 async fn a_tracked_payment_is_finished_without_its_event_and_leaves_the_tracker_once_it_is_told(home: Home) {

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::harness::{Expect, Home, RAIL, Wish, both, event, id, leading_code, open};
 use crate::domain::{Answer, Code, Finding, LaneName, NotSent, Outcome, RailKey, RailRef};
@@ -31,7 +32,7 @@ async fn conclude(store: &Store, doubt: Doubt, answer: Answer) -> Concluded {
 }
 
 async fn resume(store: &Store, doubt: Doubt, finding: Finding) -> Stand {
-    store.resume(doubt, finding, LONGEST).await.map_err(|(lost, _)| lost).unwrap()
+    store.resume(doubt, finding, Instant::now(), LONGEST).await.map_err(|(lost, _)| lost).unwrap()
 }
 
 async fn resolve(store: &Store, payment: &str, ruling: Ruling, last_attempt: u32) -> Result<Resolved, Refusal> {
@@ -245,15 +246,74 @@ async fn payments_in_doubt_are_listed_the_oldest_first_and_summed(home: Home) {
     let elsewhere = UnknownFilter { lane: Some(LaneName::parse("other").unwrap()), ..all };
     assert!(reader.unknown_after(&elsewhere, UnknownKey::default(), 9).unwrap().is_empty());
 
-    let sums = reader.unknown_sums(home.now()).unwrap();
+    let sums = reader.unknown_sums(home.now(), began).unwrap().unknown;
     let money: Vec<_> = sums.money.iter().map(|(code, (_, minor))| (*code, *minor)).collect();
     assert_eq!((sums.count, sums.oldest, money), (3, Some(began), vec![("EUR", 500), ("JPY", 250)]));
     // What a call may be under way for is no doubt yet; what is held for a person is one from the start.
-    let sums = reader.unknown_sums(began - Duration::from_secs(1)).unwrap();
+    let sums = reader.unknown_sums(began - Duration::from_secs(1), began).unwrap().unknown;
     assert_eq!((sums.count, sums.oldest), (1, Some(began + Duration::from_secs(1))));
 }
 
+async fn what_its_rail_says_to_work_on_is_told_apart_from_what_nobody_knows(home: Home) {
+    let store = home.store().await;
+    let (began, mut held) = (home.now(), Vec::new());
+    for (sequence, payment) in [(1, "WORKS"), (2, "SILENT"), (3, "PERSON"), (4, "LOST")] {
+        let wish = Wish::new(payment, 250);
+        let (_, doubt) = intent(open(&store, sequence, wish.valid(), RAIL).await).dispatch();
+        // The first sending already says so, or the first inquiry.
+        let Concluded::Doubt(doubt) = conclude(&store, doubt, Answer::InProgress).await else { panic!("no doubt") };
+        held.push(doubt);
+    }
+    let counted = |heard: Timestamp| {
+        let sums = home.reader().unknown_sums(Timestamp::MAX, heard).unwrap();
+        (sums.unknown.count, sums.unknown.oldest, sums.in_progress.count, sums.in_progress.oldest)
+    };
+    assert_eq!(counted(began), (0, None, 4, Some(began)));
+    assert_eq!(counted(began + Duration::from_secs(1)), (4, Some(began), 0, None), "its word is too old");
+
+    home.pass(Duration::from_secs(20));
+    let later = home.now();
+    let lost = doubt(resume(&store, held.pop().unwrap(), Finding::NotFound).await);
+    let person = resume(&store, held.pop().unwrap(), Finding::Answered(Answer::Blocked)).await;
+    let silent = doubt(resume(&store, held.pop().unwrap(), Finding::CannotSay).await);
+    let works = doubt(resume(&store, held.pop().unwrap(), Finding::Answered(Answer::InProgress)).await);
+    // Silence takes no word back, any other word does.
+    let said = |payment: &str| {
+        let record = home.reader().payment(&id(payment)).unwrap().unwrap();
+        record.attempts.iter().map(|attempt| attempt.in_progress_at).collect::<Vec<_>>()
+    };
+    let each = ["WORKS", "SILENT", "PERSON", "LOST"].map(&said);
+    assert_eq!(each, [vec![Some(later)], vec![Some(began)], vec![None], vec![None]]);
+    let all = UnknownFilter { lane: None, before: Timestamp::MAX };
+    let lines = home.reader().unknown_after(&all, UnknownKey::default(), 9).unwrap();
+    let mut listed: Vec<_> = lines.iter().map(|line| (line.payment_id.as_str(), line.in_progress_at)).collect();
+    listed.sort_unstable();
+    assert_eq!(listed, [("LOST", None), ("PERSON", None), ("SILENT", Some(began)), ("WORKS", Some(later))]);
+    assert_eq!(counted(began + Duration::from_secs(1)), (3, Some(began), 1, Some(began)));
+    // What was heard of late is no older than that word.
+    home.pass(Duration::from_secs(1));
+    for (doubt, rail) in [(lost, Answer::NotSent(NotSent::Connect)), (silent, Answer::InProgress)] {
+        drop(resume(&store, doubt, Finding::Answered(rail)).await);
+    }
+    assert_eq!(counted(home.now()), (3, Some(began), 1, Some(began)));
+    drop((works, person));
+    assert_eq!(said("SILENT"), [Some(home.now())]);
+    assert_eq!(said("LOST"), [None], "an inquiry that was not sent says nothing");
+}
+
+async fn who_has_lost_a_payment_says_nothing_about_its_progress(home: Home) {
+    let store = home.store().await;
+    let wish = Wish::new("PAY-1", 7);
+    let stale = in_doubt(&store, &wish).await;
+    home.pass(Duration::from_secs(60));
+    drop(doubt(open(&store, 1, wish.valid(), RAIL).await));
+    drop(conclude(&store, stale, Answer::InProgress).await);
+    assert_eq!(home.reader().payment(&wish.id).unwrap().unwrap().attempts[0].in_progress_at, None);
+}
+
 both![
+    what_its_rail_says_to_work_on_is_told_apart_from_what_nobody_knows,
+    who_has_lost_a_payment_says_nothing_about_its_progress,
     a_persons_word_sends_a_payment_to_no_other_rail_and_under_no_other_key,
     a_person_settles_a_payment_in_doubt_once_and_its_event_announces_that,
     what_a_person_says_was_not_processed_goes_again_under_the_same_key,

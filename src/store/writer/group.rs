@@ -154,7 +154,7 @@ async fn apply<B: Backend>(
             }
             Err(trouble) => return Err(trouble),
         };
-        let (changes, verdicts) = decide(rows, &asks, terms);
+        let (changes, verdicts) = decide(rows, &asks, terms, tokio::time::Instant::now());
         let changed = !changes.is_empty();
         if changed {
             at(Step::BeforeCommit);

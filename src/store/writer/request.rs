@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::super::decide::{Ask, Verdict};
 use super::super::tracker::{Due, DueList, DueWanted, Message, TrackLimits};
@@ -44,6 +45,7 @@ pub(super) enum Body {
     Resume {
         doubt: Doubt,
         finding: Finding,
+        asked: Instant,
         longest: Duration,
         reply: oneshot::Sender<Resumed>,
     },
@@ -111,8 +113,8 @@ impl Request {
             Body::Open { origin, judged, route, .. } => Ask::Open { origin, judged, route, begin: true },
             Body::Peek { origin, judged, route, .. } => Ask::Open { origin, judged, route, begin: false },
             Body::Conclude { doubt, answer, .. } => Ask::Conclude { with: doubt.in_hand(), answer },
-            Body::Resume { doubt, finding, longest, .. } => {
-                Ask::Resume { with: doubt.in_hand(), finding, longest: *longest }
+            Body::Resume { doubt, finding, asked, longest, .. } => {
+                Ask::Resume { with: doubt.in_hand(), finding, asked: *asked, longest: *longest }
             }
             Body::Condemn { origin, why, payment, .. } => Ask::Condemn { origin, why, payment: payment.as_ref() },
             Body::Start { event, .. } => Ask::Start { event },

@@ -49,9 +49,18 @@ const GAUGES: &[(&str, &str)] = &[
     ),
     ("acquit_fallback_in_flight_limit", "The same for the lane's second rail, where it has one."),
     ("acquit_settlement_unknown", "Payments whose rail has not said what became of them, in this worker's hands."),
-    ("acquit_unknown_payments", "Payments in doubt in the whole store; the same in every worker of a fleet."),
-    ("acquit_unknown_amount", "Money in doubt in the whole store, in the currency's own unit."),
-    ("acquit_unknown_oldest_age_seconds", "Age of the oldest payment in doubt in the whole store; 0 for none."),
+    (
+        "acquit_unknown_payments",
+        "Payments of which nobody knows what became, in the whole store; the same in every worker of a fleet.",
+    ),
+    ("acquit_unknown_amount", "Their money, in the currency's own unit."),
+    ("acquit_unknown_oldest_age_seconds", "For how long nothing was heard of the oldest of them; 0 for none."),
+    (
+        "acquit_in_progress_payments",
+        "Payments of which their rail says that it works on them, in the whole store; the same in every worker of a fleet.",
+    ),
+    ("acquit_in_progress_amount", "Their money, in the currency's own unit."),
+    ("acquit_in_progress_oldest_age_seconds", "How long the oldest of them is in doubt; 0 for none."),
     (
         "acquit_tracked_payments",
         "Payments that the tracker owns in place of their events, in the whole store; the same in every worker of a fleet.",

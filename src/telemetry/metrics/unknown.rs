@@ -4,11 +4,26 @@ use std::collections::BTreeSet;
 
 use metrics::{Gauge, gauge};
 
-/// Gauges of payments in doubt.
+/// Gauges of payments in doubt: those that nobody knows about, and those that their rail says to work on.
 pub(crate) struct Unknowns {
+    unknown: Doubts,
+    in_progress: Doubts,
+    counted_at: Gauge,
+}
+
+/// What the store holds of one kind.
+#[derive(Debug, Default)]
+pub(crate) struct DoubtsSeen {
+    pub(crate) count: u64,
+    pub(crate) oldest_s: f64,
+    /// By currency, in its own unit.
+    pub(crate) money: Vec<(&'static str, f64)>,
+}
+
+struct Doubts {
     count: Gauge,
     oldest: Gauge,
-    counted_at: Gauge,
+    money: fn(&'static str) -> Gauge,
     /// Currencies that have a series.
     currencies: BTreeSet<&'static str>,
 }
@@ -16,10 +31,23 @@ pub(crate) struct Unknowns {
 impl Unknowns {
     /// Every series begins at zero: the count, the age, and the money of `currencies`; others begin when they are met.
     pub(crate) fn new(currencies: impl IntoIterator<Item = &'static str>, at_s: f64) -> Self {
-        let (count, oldest) = (gauge!("acquit_unknown_payments"), gauge!("acquit_unknown_oldest_age_seconds"));
-        let counted_at = gauge!("acquit_last_count_timestamp_seconds");
-        let mut made = Self { count, oldest, counted_at, currencies: currencies.into_iter().collect() };
-        made.set(0, 0.0, &[]);
+        let currencies: BTreeSet<_> = currencies.into_iter().collect();
+        let mut made = Self {
+            unknown: Doubts {
+                count: gauge!("acquit_unknown_payments"),
+                oldest: gauge!("acquit_unknown_oldest_age_seconds"),
+                money: |currency| gauge!("acquit_unknown_amount", "currency" => currency),
+                currencies: currencies.clone(),
+            },
+            in_progress: Doubts {
+                count: gauge!("acquit_in_progress_payments"),
+                oldest: gauge!("acquit_in_progress_oldest_age_seconds"),
+                money: |currency| gauge!("acquit_in_progress_amount", "currency" => currency),
+                currencies,
+            },
+            counted_at: gauge!("acquit_last_count_timestamp_seconds"),
+        };
+        made.set(&DoubtsSeen::default(), &DoubtsSeen::default());
         made.counted(at_s);
         made
     }
@@ -29,14 +57,22 @@ impl Unknowns {
         self.counted_at.set(at_s);
     }
 
-    /// What the store holds now. A currency that is not among `money` has none in doubt any more.
-    pub(crate) fn set(&mut self, count: u64, oldest_s: f64, money: &[(&'static str, f64)]) {
-        self.count.set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
-        self.oldest.set(oldest_s);
-        self.currencies.extend(money.iter().map(|(currency, _)| *currency));
+    /// What the store holds now.
+    pub(crate) fn set(&mut self, unknown: &DoubtsSeen, in_progress: &DoubtsSeen) {
+        self.unknown.set(unknown);
+        self.in_progress.set(in_progress);
+    }
+}
+
+impl Doubts {
+    /// A currency that is not among the money has none in doubt any more.
+    fn set(&mut self, seen: &DoubtsSeen) {
+        self.count.set(f64::from(u32::try_from(seen.count).unwrap_or(u32::MAX)));
+        self.oldest.set(seen.oldest_s);
+        self.currencies.extend(seen.money.iter().map(|(currency, _)| *currency));
         for currency in &self.currencies {
-            let amount = money.iter().find(|(named, _)| named == currency).map_or(0.0, |(_, amount)| *amount);
-            gauge!("acquit_unknown_amount", "currency" => *currency).set(amount);
+            let amount = seen.money.iter().find(|(named, _)| named == currency).map_or(0.0, |(_, amount)| *amount);
+            (self.money)(currency).set(amount);
         }
     }
 }

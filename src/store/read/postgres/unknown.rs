@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
-use super::super::{ReadError, UnknownFilter, UnknownKey, UnknownLine, UnknownSums};
+use super::super::{DoubtSums, ReadError, UnknownFilter, UnknownKey, UnknownLine};
 use super::{Fault, Reader, money, unsigned};
 use crate::domain::{LaneName, PaymentId};
 use crate::store::State;
@@ -16,17 +16,19 @@ macro_rules! in_doubt {
 
 const PAGE: &str = concat!(
     "SELECT p.id, p.payment_id, p.state, p.lane, max(a.rail), max(a.leg), p.attempts, max(a.not_found), \
-     min(a.started_at), p.currency, p.minor, p.claim_until",
+     min(a.started_at), p.currency, p.minor, p.claim_until, max(a.in_progress_at)",
     in_doubt!(),
     " AND ($1::text IS NULL OR p.lane = $1) GROUP BY p.id \
      HAVING min(a.started_at) <= $2 AND (min(a.started_at), p.id) > ($3, $4) ORDER BY min(a.started_at), p.id LIMIT $5"
 );
 
 const SUMS: &str = concat!(
-    "SELECT currency, count(*), sum(minor)::text, min(since) FROM (\
-     SELECT p.currency, p.minor, min(a.started_at) AS since",
+    "SELECT currency, working, count(*), sum(minor)::text, \
+     min(CASE WHEN working THEN since ELSE greatest(since, said) END) FROM (\
+     SELECT p.currency, p.minor, min(a.started_at) AS since, max(a.in_progress_at) AS said, \
+     p.state = 'open' AND coalesce(max(a.in_progress_at) >= $2, false) AS working",
     in_doubt!(),
-    " GROUP BY p.id HAVING min(a.started_at) <= $1 OR p.state = 'held') AS u GROUP BY currency"
+    " GROUP BY p.id HAVING min(a.started_at) <= $1 OR p.state = 'held') AS u GROUP BY currency, working"
 );
 
 impl Reader {
@@ -44,12 +46,13 @@ impl Reader {
         })
     }
 
-    pub(in super::super) fn unknown_sums(&self, before: Timestamp) -> Result<UnknownSums, ReadError> {
+    pub(in super::super) fn unknown_sums(&self, before: Timestamp, heard: Timestamp) -> Result<DoubtSums, ReadError> {
         self.ask(async move |client| {
-            let mut sums = UnknownSums::default();
-            for row in client.query(SUMS, &[&before]).await? {
-                let minor: i128 = row.try_get::<_, &str>(2)?.parse().map_err(|_| Fault::Row("a sum"))?;
-                sums.add(row.try_get(0)?, unsigned(row.try_get(1)?)?, minor, row.try_get(3)?)?;
+            let mut sums = DoubtSums::default();
+            for row in client.query(SUMS, &[&before, &heard]).await? {
+                let minor: i128 = row.try_get::<_, &str>(3)?.parse().map_err(|_| Fault::Row("a sum"))?;
+                let of = sums.of(row.try_get(1)?);
+                of.add(row.try_get(0)?, unsigned(row.try_get(2)?)?, minor, row.try_get(4)?)?;
             }
             Ok(sums)
         })
@@ -72,5 +75,6 @@ fn line_of(row: &Row) -> Result<UnknownLine, ReadError> {
         since: row.try_get(8)?,
         amount: money(row.try_get(9)?, row.try_get(10)?)?,
         claimed_until: row.try_get(11)?,
+        in_progress_at: row.try_get(12)?,
     })
 }

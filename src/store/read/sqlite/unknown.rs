@@ -1,6 +1,8 @@
 //! Payments in doubt, from the index of unfinished payments.
 
-use super::super::{ReadError, UnknownFilter, UnknownKey, UnknownLine, UnknownSums};
+use jiff::Timestamp;
+
+use super::super::{DoubtSums, ReadError, UnknownFilter, UnknownKey, UnknownLine};
 use super::{Fault, Reader, instant};
 use crate::domain::{Currency, LaneName, Money, PaymentId};
 use crate::store::State;
@@ -15,14 +17,14 @@ macro_rules! in_doubt {
 
 const PAGE: &str = concat!(
     "SELECT p.id, p.payment_id, p.state, p.lane, max(a.rail), max(a.leg), p.attempts, max(a.not_found), \
-     min(a.started_at) AS since, p.currency, p.minor, p.claim_until",
+     min(a.started_at) AS since, p.currency, p.minor, p.claim_until, max(a.in_progress_at)",
     in_doubt!(),
     " AND (?1 IS NULL OR p.lane = ?1) GROUP BY p.id HAVING since <= ?2 AND (since, p.id) > (?3, ?4) \
      ORDER BY since, p.id LIMIT ?5"
 );
 
 const EACH: &str = concat!(
-    "SELECT p.currency, p.minor, p.state, min(a.started_at) AS since",
+    "SELECT p.currency, p.minor, p.state, min(a.started_at) AS since, max(a.in_progress_at)",
     in_doubt!(),
     " GROUP BY p.id HAVING since <= ?1 OR p.state = 'held'"
 );
@@ -44,13 +46,17 @@ impl Reader {
         Ok(lines)
     }
 
-    pub(in super::super) fn unknown_sums(&self, before: jiff::Timestamp) -> Result<UnknownSums, ReadError> {
+    pub(in super::super) fn unknown_sums(&self, before: Timestamp, heard: Timestamp) -> Result<DoubtSums, ReadError> {
         let mut statement = self.connection.prepare_cached(EACH)?;
         let mut found = statement.query([before.as_millisecond()])?;
-        let mut sums = UnknownSums::default();
+        let mut sums = DoubtSums::default();
         while let Some(row) = found.next()? {
             let currency = row.get_ref(0)?.as_str().map_err(|_| Fault::Row("currency"))?;
-            sums.add(currency, 1, row.get::<_, i64>(1)?.into(), instant(row.get(3)?)?)?;
+            let open = row.get_ref(2)?.as_str().map_err(|_| Fault::Row("state"))? == State::Open.word();
+            let (since, said) = (instant(row.get(3)?)?, row.get::<_, Option<i64>>(4)?.map(instant).transpose()?);
+            let in_progress = open && said.is_some_and(|said| said >= heard);
+            let oldest = if in_progress { since } else { said.map_or(since, |said| said.max(since)) };
+            sums.of(in_progress).add(currency, 1, row.get::<_, i64>(1)?.into(), oldest)?;
         }
         Ok(sums)
     }
@@ -72,5 +78,6 @@ fn line_of(row: &rusqlite::Row<'_>) -> Result<UnknownLine, ReadError> {
         since: instant(row.get(8)?)?,
         amount: amount.ok_or(Fault::Row("minor"))?,
         claimed_until: row.get::<_, Option<i64>>(11)?.map(instant).transpose()?,
+        in_progress_at: row.get::<_, Option<i64>>(12)?.map(instant).transpose()?,
     })
 }

@@ -22,10 +22,10 @@ async fn a_schema_is_made_once_however_often_and_by_however_many_at_once() {
     let (a, b, c) = tokio::join!(migrate(&settings, 1), migrate(&settings, 2), migrate(&settings, 3));
     let made = [a.unwrap(), b.unwrap(), c.unwrap()];
     assert_eq!(made.iter().filter(|one| one.from == 0).count(), 1);
-    assert!(made.iter().all(|one| one.store_id == made[0].store_id && one.to == 1));
+    assert!(made.iter().all(|one| one.store_id == made[0].store_id && one.to == 2));
     let store_id = made[0].store_id;
     assert!([1, 2, 3].map(StoreId::from_random).contains(&store_id));
-    assert_eq!(migrate(&settings, 4).await.unwrap(), Provisioned { store_id, from: 1, to: 1 });
+    assert_eq!(migrate(&settings, 4).await.unwrap(), Provisioned { store_id, from: 2, to: 2 });
     assert_eq!(Postgres::open(settings.clone()).await.unwrap().store_id(), store_id);
     assert_eq!(Reader::connect(&settings).unwrap().facts().unwrap().store_id, store_id);
 }
@@ -37,11 +37,11 @@ async fn other_versions_and_other_schemas_are_refused_by_name_and_left_alone() {
     let client = client_of(&ours).await;
     client.batch_execute("INSERT INTO migrations VALUES (99, now())").await.unwrap();
     let newer = refused(&ours).await;
-    assert!(matches!(newer, PostgresError::SchemaTooNew { found: 99, known: 1 }), "{newer}");
+    assert!(matches!(newer, PostgresError::SchemaTooNew { found: 99, known: 2 }), "{newer}");
     assert!(matches!(migrate(&ours, 1).await, Err(PostgresError::SchemaTooNew { .. })));
     client.batch_execute("DELETE FROM migrations").await.unwrap();
     let older = refused(&ours).await;
-    assert!(matches!(older, PostgresError::SchemaTooOld { found: 0, known: 1 }), "{older}");
+    assert!(matches!(older, PostgresError::SchemaTooOld { found: 0, known: 2 }), "{older}");
 
     let theirs = settings(server().await);
     let client = client_of(&theirs).await;
