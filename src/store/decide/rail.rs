@@ -342,19 +342,19 @@ impl Group<'_> {
         let Verdict::Doubt(_) = verdict else { return verdict };
         let Some(mut slot) = self.payments.remove(id) else { return Verdict::Foreign };
         let longest = SignedDuration::try_from(longest).unwrap_or(SignedDuration::MAX);
-        let mut counted = false;
         for attempt in &mut slot.row.tries {
             let old = self.now.duration_since(attempt.started_at) > longest;
             if old && attempt.ended.is_none() && attempt.leg == with.ticket.leg && attempt.not_found < NOT_FOUND_ENOUGH
             {
                 attempt.not_found = attempt.not_found.saturating_add(1);
                 attempt.dirty = true;
-                counted = true;
             }
         }
         let verdict = match with.asked {
+            // Also where nothing was left to be counted: the rail had not taken what was sent again, and a delivery that
+            // wants another rail only comes by here.
             Asked::Valid(payment)
-                if counted && slot.row.state == State::Open && all_resendable(&slot.row) && !self.expired(payment) =>
+                if slot.row.state == State::Open && all_resendable(&slot.row) && !self.expired(payment) =>
             {
                 self.attempt(with.origin, Arc::clone(&with.ticket.rail), with.ticket.leg, &mut slot)
             }
