@@ -15,7 +15,7 @@ use crate::telemetry::trace::Part;
 
 /// Tells that the payment is held, where it is: once in this process, under one message id in all of them.
 pub(super) async fn tell<W: Wire, R: Rail>(ctx: &Context<W, R>, event: &Event<Doubt, W>, terms: &Terms) {
-    let Some(why) = why(event.doubt(), terms, Timestamp::now()) else { return };
+    let Some(why) = why(event.doubt(), terms, ctx.outside.now()) else { return };
     if ctx.histories.of(event.id()).told_held {
         return;
     }

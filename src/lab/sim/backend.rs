@@ -6,14 +6,16 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::sleep;
 
 use super::db::Db;
+use super::facts::Facts;
 use super::plan::Lie;
 use super::world::{Life, World, locked};
-use crate::store::{Backend, Changes, DueList, DueWanted, Rows, StoreLost, Trouble, Wanted};
+use crate::store::{AttemptRow, Backend, Changes, DueList, DueWanted, PaymentRow, Rows, StoreLost, Trouble, Wanted};
 
 /// The database that all workers of a history share, and the right to write to it.
 #[derive(Clone, Default)]
 pub(super) struct Shelf {
     pub(super) db: Arc<Mutex<Db>>,
+    pub(super) facts: Arc<Mutex<Facts>>,
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -44,10 +46,34 @@ impl Memory {
         sleep(span).await;
     }
 
+    /// Writes it all, and looks at what stands then.
+    fn write(&self, changes: Changes) -> Result<(), &'static str> {
+        let mut db = locked(&self.shelf.db);
+        let named = changes.changed_payments.iter().filter_map(|row| db.payments.get(&row.payment_id));
+        let before: Vec<_> = named.cloned().collect();
+        db.apply(changes.clone())?;
+        if let Some(what) = locked(&self.shelf.facts).judge(&self.life.name, &changes, &before, &db) {
+            self.world.breach(0, what);
+        }
+        Ok(())
+    }
+
     fn refuses(&self, changes: &Changes) -> bool {
         let one_in = self.world.plan.refused;
         one_in > 0 && changes.new_payments.iter().any(|row| is_refused(row.payment_id.as_str(), one_in))
     }
+}
+
+/// A row as the journal has it.
+fn shown(row: &PaymentRow) -> String {
+    let tries = row.tries.iter().map(|attempt| {
+        let AttemptRow { number, rail, leg, ended, not_found, .. } = attempt;
+        format!("{number} at {rail}/{leg} {ended:?} not found {not_found}")
+    });
+    let (tries, claim) = (tries.collect::<Vec<_>>(), row.claim.as_ref().map(|claim| &*claim.owner));
+    let sweeps = row.tracked.map(|tracked| tracked.sweeps);
+    let (id, state, fence) = (&row.payment_id, row.state, row.fence);
+    format!("{id} {state:?}, tries {tries:?}, fence {fence}, {claim:?}, swept {sweeps:?}")
 }
 
 /// Whether the database can never take this payment.
@@ -82,19 +108,10 @@ impl Backend for Memory {
         }
         self.life.pass().await;
         for row in changes.new_payments.iter().chain(&changes.changed_payments) {
-            let open = row.tries.iter().filter(|attempt| attempt.ended.is_none()).count();
-            let claim = row.claim.as_ref().map(|claim| &*claim.owner);
-            let (id, state, tries, fence) = (&row.payment_id, row.state, row.tries.len(), row.fence);
-            world.note(
-                row.event.sequence,
-                format_args!(
-                    "{}: {id} {state:?}, {open} of {tries} tries open, fence {fence}, {claim:?}",
-                    self.life.name
-                ),
-            );
+            world.note(row.event.sequence, format_args!("{}: {}", self.life.name, shown(row)));
         }
         let lied = world.plan.lie == Some(Lie::Commits) && world.odds(5);
-        let applied = if lied { Ok(()) } else { locked(&self.shelf.db).apply(changes) };
+        let applied = if lied { Ok(()) } else { self.write(changes) };
         drop(kept);
         if let Err(why) = applied {
             world.breach(0, format!("I2: the store was asked to write {why}"));

@@ -1,15 +1,17 @@
 //! What must hold when nothing is left to be done.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::backend::is_refused;
 use super::db::{Db, End};
 use super::history::Stage;
+use super::screen::REFUSED;
 use super::server::Server;
 use super::world::locked;
-use crate::domain::{Code, EventId, PaymentId};
+use crate::domain::{Answer, Code, EventId, PaymentId};
 use crate::lab::load::Expect;
-use crate::store::{EventKind, State};
+use crate::store::{EventKind, PaymentRow, State};
 
 /// Checks all of it; breaches go to the world.
 pub(super) fn end(stage: &Stage) {
@@ -20,7 +22,9 @@ pub(super) fn end(stage: &Stage) {
             breach(sequence, format!("{what} (event {sequence})"));
         }
     }
-    for end in [strangers(&server, &db), book(&db), rail(stage, &db), dead_letters(&server, &db), outcomes(&server)] {
+    let money = [strangers(&server, &db), book(&db), rails(stage, &db)];
+    let told = [tracker(stage, &db), screened(stage, &db), dead_letters(&server, &db), outcomes(&server)];
+    for end in money.into_iter().chain(told) {
         if let Err((event, what)) = end {
             breach(event, what);
         }
@@ -30,6 +34,10 @@ pub(super) fn end(stage: &Stage) {
 /// I1: the event has the end that it must have, and it was told.
 fn event(stage: &Stage, server: &Server, db: &Db, sequence: u64) -> Result<(), String> {
     let (id, stored) = (server.event(sequence), server.payments.get(sequence).ok_or("not in the stream")?);
+    let own = db.payments.values().any(|row| row.event == id && row.state != State::Freed);
+    if own && db.events.contains_key(&id) {
+        return Err("I1: it has an end of its own and its payment's".to_owned());
+    }
     let Some(end) = db.end_of(&id) else {
         let payment = stored.id().split(':').next().unwrap_or_default();
         let waits = stage.world.plan.expiring && db.is_for_person(payment, stage.world.now());
@@ -61,8 +69,12 @@ fn event(stage: &Stage, server: &Server, db: &Db, sequence: u64) -> Result<(), S
     let expired = stage.world.plan.expiring
         && code == Some(Code::AB11)
         && generated.body.windows(12).any(|at| at == b"\"expires_at\"");
+    let plan = &stage.world.plan;
+    let unchecked = plan.screened && code == Some(REFUSED) && locked(&stage.shelf.facts).refused.contains(payment);
+    let limited = plan.daily > 0 && code == Some(Code::AM14);
     let right = match generated.expect {
         Expect::Settled | Expect::Rejected(_) if expired => true,
+        Expect::Settled if unchecked || limited => true,
         Expect::Settled if stage.world.plan.rail => matches!(end, End::Outcome(_)) || poison,
         Expect::Settled => end == End::Outcome(format!("{payment}:settled")) || poison,
         Expect::Rejected(expected) => code == Some(expected) || poison,
@@ -128,22 +140,49 @@ fn book(db: &Db) -> Checked {
     uneven.map_or(Ok(()), |(currency, sums)| Err((0, format!("I4: {currency} does not balance: {sums:?}"))))
 }
 
-/// I2 at the rail: its own ledger says how often money moved.
-fn rail(stage: &Stage, db: &Db) -> Checked {
-    let effects = stage.ledger.effects();
-    for (payment, moved) in &effects {
+/// I2 and I4 over all rails: what their ledgers say moved is what is on record as settled there, once each, with the
+/// same amount and reference; so the sums are the same in each currency.
+fn rails(stage: &Stage, db: &Db) -> Checked {
+    let moved = stage.ledgers.moved();
+    for (payment, moved) in &moved {
         let row = db.payments.get(payment);
         let sequence = row.map_or(0, |row| row.event.sequence);
-        let state = row.map(|row| row.state);
-        let right = if state == Some(State::Settled) { *moved == 1 } else { *moved == 0 };
+        let right = match (row, moved.as_slice()) {
+            (Some(row), [once]) if row.state == State::Settled => {
+                let told = row.rail_ref.clone().map(Answer::Settled);
+                once.rail == &*row.rail && once.amount == row.amount && told.as_ref() == Some(&once.reference)
+            }
+            (Some(row), []) => row.state != State::Settled,
+            (None, []) => true,
+            _ => false,
+        };
         if !right {
-            return Err((sequence, format!("I2: the rail moved {payment} {moved} times, on record it is {state:?}")));
+            let state = row.map(|row| (row.state, Arc::clone(&row.rail), row.amount));
+            return Err((sequence, format!("I2: {payment} moved as {moved:?}, on record it is {state:?}")));
         }
     }
     let unmoved = db.payments.values().find(|row| {
-        row.state == State::Settled && &*row.rail == "sim" && effects.get(&row.payment_id).copied().unwrap_or(0) != 1
+        let settled = row.state == State::Settled && &*row.rail != "book";
+        settled && moved.get(&row.payment_id).is_none_or(Vec::is_empty)
     });
-    unmoved.map_or(Ok(()), |row| Err((row.event.sequence, format!("I2: {} never moved at the rail", row.payment_id))))
+    unmoved.map_or(Ok(()), |row| Err((row.event.sequence, format!("I2: {} never moved at a rail", row.payment_id))))
+}
+
+/// I1 of the tracker: nothing is left in it but what waits for a person.
+fn tracker(stage: &Stage, db: &Db) -> Checked {
+    let now = stage.world.now();
+    let waits = |row: &&PaymentRow| stage.world.plan.expiring && db.is_for_person(row.payment_id.as_str(), now);
+    let tracked = db.payments.values().filter(|row| db.tracker.contains_key(&row.row));
+    let left = tracked.filter(|row| !waits(row)).map(|row| (row.event.sequence, &row.payment_id)).next();
+    left.map_or(Ok(()), |(sequence, id)| Err((sequence, format!("I1: {id} is tracked for ever"))))
+}
+
+/// I14 at the end: what the check never cleared is not settled anywhere.
+fn screened(stage: &Stage, db: &Db) -> Checked {
+    let facts = locked(&stage.shelf.facts);
+    let paid = db.payments.values().filter(|row| row.state == State::Settled);
+    let unchecked = paid.map(|row| (row.event.sequence, &row.payment_id)).find(|(_, id)| !facts.is_cleared(id));
+    unchecked.map_or(Ok(()), |(sequence, id)| Err((sequence, format!("I14: {id} is settled and was never cleared"))))
 }
 
 /// I5: each letter is of a condemned event, with its body, and under its own name.

@@ -21,9 +21,9 @@ pub(super) struct Db {
     pub(super) transfers: BTreeMap<i64, TransferRow>,
     starts: BTreeMap<EventId, StartRow>,
     /// By payment row.
-    tracker: BTreeMap<i64, TrackerRow>,
+    pub(super) tracker: BTreeMap<i64, TrackerRow>,
     /// What debtors with a limit have spent.
-    days: BTreeMap<DayKey, i64>,
+    pub(super) days: BTreeMap<DayKey, i64>,
     next_payment: i64,
     next_account: i64,
 }
@@ -194,9 +194,36 @@ impl Db {
     pub(super) fn is_for_person(&self, payment: &str, now: Timestamp) -> bool {
         let row = PaymentId::parse(payment).ok().and_then(|id| self.payments.get(&id));
         row.is_some_and(|row| {
-            let mut tries = self.attempts.range((row.row, 0)..=(row.row, u32::MAX)).map(|(_, attempt)| attempt);
-            let unknown = |attempt: &AttemptRow| attempt.ended.is_none() && attempt.not_found >= 2;
-            row.state == State::Open && row.requested_at < now && tries.any(unknown)
+            let tries = self.attempts.range((row.row, 0)..=(row.row, u32::MAX)).map(|(_, attempt)| attempt);
+            // One that was sent again may still be answered.
+            let mut open = tries.filter(|attempt| attempt.ended.is_none()).peekable();
+            row.state == State::Open
+                && row.requested_at < now
+                && open.peek().is_some()
+                && open.all(|attempt| attempt.not_found >= 2)
+        })
+    }
+
+    /// The payment that the tracker owns in place of this event.
+    pub(super) fn tracked_for(&self, event: &EventId) -> Option<&PaymentRow> {
+        self.payments.values().find(|row| row.event == *event && self.tracker.contains_key(&row.row))
+    }
+
+    /// The first event whose payment is tracked.
+    pub(super) fn oldest_tracked(&self) -> Option<u64> {
+        let tracked = self.payments.values().filter(|row| self.tracker.contains_key(&row.row));
+        tracked.map(|row| row.event.sequence).min()
+    }
+
+    /// Whether an attempt of the payment at another rail is without its own answer that it had no effect there. An
+    /// answer to a later attempt that covers one given up as not found is none.
+    pub(super) fn may_be_at_another(&self, payment: &PaymentId, rail: &str) -> bool {
+        let row = self.payments.get(payment).map_or(i64::MIN, |row| row.row);
+        let tries = self.attempts.range((row, 0)..=(row, u32::MAX)).map(|(_, attempt)| attempt);
+        tries.filter(|attempt| &*attempt.rail != rail).any(|attempt| match attempt.ended {
+            Some(Ended::NotSent) => false,
+            Some(Ended::Resubmit) => attempt.not_found >= 2,
+            Some(Ended::Settled | Ended::Rejected) | None => true,
         })
     }
 

@@ -12,8 +12,11 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::backend::{Memory, Shelf};
 use super::check;
+use super::facts::Facts;
+use super::ledgers::Ledgers;
 use super::net::Net;
-use super::rail::{Ledger, SimRail};
+use super::rail::{NAMES, SimRail};
+use super::screen::{Screen, SimCheck};
 use super::server::Server;
 use super::setting::{self, Setting};
 use super::wire::SimWire;
@@ -33,7 +36,8 @@ pub(super) struct Stage {
     pub(super) world: Arc<World>,
     pub(super) net: Arc<Net>,
     pub(super) shelf: Shelf,
-    pub(super) ledger: Arc<Ledger>,
+    pub(super) ledgers: Arc<Ledgers>,
+    screen: Arc<Screen>,
     pub(super) setting: Setting,
     /// What was published, by message id.
     pub(super) load: BTreeMap<String, Generated>,
@@ -74,8 +78,11 @@ pub(super) async fn play(world: &Arc<World>) -> Option<Arc<Stage>> {
         })
         .collect();
     let by_id = load.iter().map(|(_, id, event)| (id.clone(), event.clone())).collect();
-    let (world, ledger) = (Arc::clone(world), Arc::default());
-    let stage = Arc::new(Stage { world, net, shelf, ledger, setting, load: by_id, status: Mutex::default() });
+    let debtors = load.iter().filter_map(|(_, _, event)| setting.debtor(&event.body, world.now())).collect();
+    *locked(&shelf.facts) = Facts::new(&world.plan, &setting.lane, debtors);
+    let (world, ledgers, screen) = (Arc::clone(world), Arc::default(), Arc::new(Screen::new(world)));
+    let status = Mutex::default();
+    let stage = Arc::new(Stage { world, net, shelf, ledgers, screen, setting, load: by_id, status });
     let peace = Teller::new(false);
     let keepers: Vec<_> = (0..stage.world.plan.workers)
         .map(|number| tokio::spawn(keep(Arc::clone(&stage), number, peace.subscribe())))
@@ -122,7 +129,8 @@ async fn drain(stage: &Stage) {
     while !locked(&stage.net.server).is_drained() {
         if began.elapsed() >= PATIENCE {
             let server = locked(&stage.net.server);
-            let oldest = server.consumer.as_ref().and_then(super::consumer::Durable::oldest).unwrap_or(0);
+            let oldest = server.consumer.as_ref().and_then(super::consumer::Durable::oldest);
+            let oldest = oldest.or_else(|| locked(&stage.shelf.db).oldest_tracked()).unwrap_or(0);
             let what = format!("I8: not drained {} s after the last fault; event {oldest} is left", PATIENCE.as_secs());
             stage.world.breach(oldest, what);
             return;
@@ -187,7 +195,11 @@ async fn start(stage: &Stage, number: u64, life: Arc<Life>) -> Running {
     let (store, writer) = Store::start_here(memory, setting.book.clone(), setting.limits, &life.name);
     let broker = Broker::new(wire.clone(), setting.streams.clone());
     let worker = Worker::new(broker, store, vec![setting.lane.clone()]);
-    let worker = worker.name(life.name.as_str()).outside(Outside::of(Arc::clone(&stage.world) as _));
+    let mut worker = worker.name(life.name.as_str()).outside(Outside::of(Arc::clone(&stage.world) as _));
+    let (world, shelf) = (|| Arc::clone(&stage.world), || stage.shelf.clone());
+    if world().plan.screened {
+        worker = worker.check(SimCheck::new(world(), Arc::clone(&life), Arc::clone(&stage.screen), shelf()));
+    }
     let status = worker.status();
     // Set once for each connection.
     wire.0.status.set(status.clone()).ok();
@@ -198,9 +210,14 @@ async fn start(stage: &Stage, number: u64, life: Arc<Life>) -> Running {
             std::future::pending::<()>().await;
         }
     };
-    let run: BoxFuture<'static, Drained> = if stage.world.plan.rail {
-        let rail = SimRail::new(Arc::clone(&stage.world), Arc::clone(&life), Arc::clone(&stage.ledger));
-        Box::pin(worker.rail(rail).run(stopped))
+    let run: BoxFuture<'static, Drained> = if world().plan.rail {
+        let rail = |name| SimRail::new(name, world(), Arc::clone(&life), Arc::clone(&stage.ledgers), shelf());
+        let [first, second] = NAMES;
+        let mut worker = worker.rail(rail(first));
+        if world().plan.second {
+            worker = worker.fallbacks([(setting.lane.name.clone(), Arc::new(rail(second)))]);
+        }
+        Box::pin(worker.run(stopped))
     } else {
         Box::pin(worker.run(stopped))
     };

@@ -79,7 +79,7 @@ impl Live {
             quakes: 1,
             refused: 0,
             expiring: false,
-            ..Plan::of(1)
+            ..Plan::plain(1)
         };
         let mut setting = Setting::of(&plan)?;
         setting.lane.limits.grace = terms.claim.saturating_add(setting.lane.limits.grace);

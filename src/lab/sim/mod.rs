@@ -9,11 +9,15 @@ mod backend;
 mod check;
 mod consumer;
 mod db;
+mod facts;
 mod history;
+mod ledgers;
 mod live;
 mod net;
+mod outage;
 mod plan;
 mod rail;
+mod screen;
 mod server;
 mod setting;
 mod stream;
@@ -76,6 +80,14 @@ pub fn run(seed: u64) -> Result<Played, Box<Broken>> {
         Ok(played) => Ok(played),
         Err(broken) => Err(shortest(&plan).unwrap_or(broken)),
     }
+}
+
+/// Plays the history of a seed over one rail at most, with nothing tracked, checked or limited.
+///
+/// # Errors
+/// The first breach of an invariant.
+pub fn run_plain(seed: u64) -> Result<Played, Box<Broken>> {
+    play(Plan::plain(seed), true)
 }
 
 /// Plays the history of a seed with a surrounding that breaks its word: a check that finds nothing then proves nothing.

@@ -30,6 +30,16 @@ pub enum Lie {
     Deliveries,
 }
 
+/// The bound of a history's tracker.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bound {
+    /// How old a doubt is tracked although its rail has not said that the payment is in progress.
+    pub(super) after: Duration,
+    pub(super) payments: u32,
+    /// Minor units, in each currency; 0 for any.
+    pub(super) minor: i64,
+}
+
 /// One history, fixed by its seed.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
@@ -54,12 +64,44 @@ pub(super) struct Plan {
     /// Some payments expire within the history: in doubt, they must not be refused for it. Not drawn: older seeds stay
     /// the histories that they were.
     pub(super) expiring: bool,
+    /// The lane has a second rail; each has outages of its own.
+    pub(super) second: bool,
+    /// Payments whose rail takes long are tracked, within this bound.
+    pub(super) track: Option<Bound>,
+    /// A check is asked before a payment is settled.
+    pub(super) screened: bool,
+    /// What a debtor may spend a day, in minor units of each currency; 0 for no limit.
+    pub(super) daily: i64,
     pub(super) lie: Option<Lie>,
 }
 
 impl Plan {
     /// The history of a seed.
     pub(super) fn of(seed: u64) -> Self {
+        let plain = Self::plain(seed);
+        // Drawn apart: the plain part of a seed stays what it was.
+        let mut dice = Random::new(seed ^ 0x5ec0_4d00_0000_0004);
+        let mut among = |from: &[u64]| dice.pick(from).copied().unwrap_or_default();
+        let (second, tracks, screened, limited) = (among(&[0, 1]), among(&[0, 1]), among(&[0, 1]), among(&[0, 1]));
+        let bound = Bound {
+            after: Duration::from_secs(among(&[0, 3, 30])),
+            payments: u32::try_from(among(&[1, 1, 3, 1_000])).unwrap_or(1),
+            minor: i64::try_from(among(&[0, 0, 8_000_000, 20_000_000])).unwrap_or(0),
+        };
+        // What has expired in doubt waits for a person, who never comes here: it must not fill the tracker.
+        let bound = if plain.expiring { Bound { payments: 1_000, minor: 0, ..bound } } else { bound };
+        let daily = i64::try_from(among(&[5_000_000, 10_000_000, 20_000_000])).unwrap_or(0);
+        Self {
+            second: plain.rail && second == 1,
+            track: (plain.rail && tracks == 1).then_some(bound),
+            screened: screened == 1,
+            daily: if limited == 1 { daily } else { 0 },
+            ..plain
+        }
+    }
+
+    /// The same history over one rail at most, with nothing tracked, checked or limited.
+    pub(super) fn plain(seed: u64) -> Self {
         let mut dice = Random::new(seed ^ 0x91a4_0000_0000_0003);
         let mut among = |from: &[u64]| dice.pick(from).copied().unwrap_or_default();
         let rates = Rates {
@@ -84,6 +126,10 @@ impl Plan {
             kills: among(&[0, 1, 1]) == 1,
             refused: among(&[0, 0, 0, 25]),
             expiring: seed.is_multiple_of(3),
+            second: false,
+            track: None,
+            screened: false,
+            daily: 0,
             lie: None,
         }
     }

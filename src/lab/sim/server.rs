@@ -15,7 +15,8 @@ use super::plan::Lie;
 use super::stream::{Log, Stored};
 use super::world::{World, locked};
 use crate::broker::Incoming;
-use crate::domain::{EventId, StreamName};
+use crate::domain::{EventId, PaymentId, StreamName};
+use crate::store::PaymentRow;
 
 /// A message from a client.
 pub(super) struct Sent {
@@ -144,16 +145,22 @@ impl Server {
     /// Whether the answer may be given.
     fn judge(&self, sequence: u64, said: Said) {
         let event = self.event(sequence);
-        let end = locked(&self.shelf.db).end_of(&event);
+        let (end, tracked) = {
+            let db = locked(&self.shelf.db);
+            (db.end_of(&event), db.tracked_for(&event).map(|row| format!("{}:held", row.payment_id)))
+        };
         let breach = |what: &str| self.world.breach(sequence, format!("{what} (event {sequence})"));
         match (said, end) {
             (Said::Beat, _) => {}
             (Said::Back { after }, _) if after.is_zero() => breach("bare NAK: a hand-back without a delay"),
             (Said::Back { .. }, _) => {}
+            // The tracker has it, and that is told: neither is lost any more.
+            (Said::Ack { .. }, _) if tracked.as_ref().is_some_and(|held| self.has_outcome(held)) => {}
+            (Said::Ack { .. }, None) if tracked.is_some() => breach("I3: acknowledged before it is told as held"),
             (Said::Ack { .. }, None) => breach("I3: acknowledged before an outcome is durable"),
             (Said::Ack { .. }, Some(End::Condemned)) => breach("I5: acknowledged although it is condemned"),
             (Said::Ack { .. }, Some(End::Outcome(id))) => {
-                if !self.outcomes.messages.iter().any(|stored| stored.id() == id) {
+                if !self.has_outcome(&id) {
                     breach("I3: acknowledged before its outcome event is stored");
                 }
             }
@@ -169,6 +176,10 @@ impl Server {
             }
             (Said::Term { .. }, None | Some(End::Outcome(_))) => breach("I5: terminated without being condemned"),
         }
+    }
+
+    fn has_outcome(&self, id: &str) -> bool {
+        self.outcomes.messages.iter().any(|stored| stored.id() == id)
     }
 
     fn publish(&mut self, sent: &Sent) -> Value {
@@ -190,20 +201,39 @@ impl Server {
             let lied = self.world.plan.lie == Some(Lie::Letters);
             return self.dead.publish(if lied { Stored { payload: "{}".into(), ..stored } } else { stored });
         }
-        if !locked(&self.shelf.db).stands(stored.id()) {
+        if !locked(&self.shelf.db).stands(stored.id()) && !self.is_held_by_check(stored.id()) {
             self.world.breach(0, format!("I3: an outcome event before it is durable: {}", stored.id()));
         }
         self.world.note(0, format_args!("outcome event {}", stored.id()));
         if self.world.plan.lie == Some(Lie::PubAcks) && self.world.odds(20) {
             return json!({ "stream": self.outcomes.name, "seq": 1 });
         }
+        locked(&self.shelf.facts).tell(stored.id());
         self.outcomes.publish(stored)
+    }
+
+    fn is_held_by_check(&self, id: &str) -> bool {
+        let payment = id.strip_suffix(":held").and_then(|id| PaymentId::parse(id).ok());
+        payment.is_some_and(|id| locked(&self.shelf.facts).held.contains(&id))
+    }
+
+    /// I15: whether a process that began then must know that the tracker is full.
+    pub(super) fn is_tracker_full_since(&self, began: Instant) -> bool {
+        locked(&self.shelf.facts).is_tracker_full_since(began)
     }
 
     /// Nothing is left to be done.
     pub(super) fn is_drained(&self) -> bool {
         let Some(consumer) = &self.consumer else { return false };
-        consumer.pending(&self.payments) == 0 && consumer.unended().all(|sequence| self.waits_for_person(sequence))
+        let tracks = {
+            let (db, now) = (locked(&self.shelf.db), self.world.now());
+            let waits = |id: &str| self.world.plan.expiring && db.is_for_person(id, now);
+            let tracked = |row: &&PaymentRow| db.tracker.contains_key(&row.row);
+            db.payments.values().filter(tracked).any(|row| !waits(row.payment_id.as_str()))
+        };
+        !tracks
+            && consumer.pending(&self.payments) == 0
+            && consumer.unended().all(|sequence| self.waits_for_person(sequence))
     }
 
     /// Whether the event's payment can only be ended by a person.

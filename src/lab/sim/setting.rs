@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::plan::Plan;
+use jiff::Timestamp;
+
+use super::plan::{Bound, Plan};
 use crate::broker::Streams;
-use crate::domain::{LaneName, SchemeName, StreamName};
-use crate::intake::{Rules, Scheme};
+use crate::domain::{Currency, LaneName, Money, OrderKey, PaymentId, SchemeName, StreamName};
+use crate::intake::{Contract, Decode, Instants, Judged, Raw, Rules, Scheme};
 use crate::operate::publish::Addresses;
 use crate::resilience::{Backoff, BreakerPolicy, BreakerSettings, LimitPolicy, RetryDelays, RetryPolicy};
-use crate::store::{BookPolicy, Unknown, WriterLimits};
-use crate::worker::{InProgress, Lane, Limits};
+use crate::store::{BookPolicy, TrackLimits, Unknown, WriterLimits};
+use crate::worker::{InProgress, Lane, Limits, TrackPolicy};
 
 /// Panicking starts, and refusals by the database, after which an event leaves.
 pub(super) const POISON_STARTS: u32 = 5;
@@ -27,12 +29,40 @@ fn schemes() -> Vec<SchemeName> {
     Scheme::BUILT_IN.iter().filter_map(|name| SchemeName::parse(name).ok()).collect()
 }
 
+/// The currencies that have bounds; the load has others as well.
+const CURRENCIES: [&str; 3] = ["EUR", "USD", "JPY"];
+
+fn daily(minor: i64) -> Vec<Money> {
+    let currencies = CURRENCIES.iter().filter_map(|code| Currency::parse(code));
+    currencies.filter_map(|currency| Money::new(minor, currency)).collect()
+}
+
+fn track(bound: Bound) -> InProgress {
+    let bounded = CURRENCIES.iter().filter(|_| bound.minor > 0).map(|code| (*code, bound.minor));
+    let limits = TrackLimits { count: bound.payments, minor: bounded.collect() };
+    InProgress::Track(TrackPolicy { after: bound.after, limits })
+}
+
 /// Subjects and message ids of the load.
 pub(super) fn addresses() -> Addresses {
     Addresses::new(&schemes())
 }
 
 impl Setting {
+    /// The payment that a body asks for and its debtor's account, where the rules take it.
+    pub(super) fn debtor(&self, body: &[u8], now: Timestamp) -> Option<(PaymentId, String)> {
+        let (scheme, order_key) = (addresses().of(body, 1).scheme, OrderKey::unread());
+        let raw = Raw { scheme: &scheme, order_key: &order_key, header: &|_| None, body };
+        let at = Instants { requested_at: now, now };
+        match self.lane.rules.judge(Contract.decode(raw).ok()?, &scheme, at) {
+            Judged::Valid(valid) => {
+                let payment = valid.payment();
+                Some((payment.payment_id.clone(), payment.debtor_account.key()))
+            }
+            Judged::Refused(_) => None,
+        }
+    }
+
     /// `None` only where a constant here is wrong.
     pub(super) fn of(plan: &Plan) -> Option<Self> {
         let stream = |name| StreamName::parse(name).ok();
@@ -69,12 +99,13 @@ impl Setting {
             lane: Lane {
                 name: LaneName::parse("lane").ok()?,
                 consumer: "lane".to_owned(),
-                rules: Rules::new(schemes().iter().filter_map(Scheme::built_in).collect()),
+                rules: Rules::new(schemes().iter().filter_map(Scheme::built_in).collect())
+                    .with_debtor_daily_limits(daily(plan.daily)),
                 limits,
                 retry: RetryPolicy::new(10, Duration::from_secs(86_400), delays).ok()?,
                 breaker: BreakerPolicy::new(breaker).ok()?,
                 limit: Some(LimitPolicy::default()),
-                in_progress: InProgress::Hold,
+                in_progress: plan.track.map_or(InProgress::Hold, track),
             },
             limits: WriterLimits { group: 16, claim: plan.claim, poison_starts: POISON_STARTS, keep: None },
             book: BookPolicy { unknown: Unknown::Open { overdraft: true }, declared: BTreeMap::new() },

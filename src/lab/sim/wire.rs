@@ -63,6 +63,7 @@ pub(super) struct Socket {
     down: Lane<Out>,
     /// What the worker says of itself, for the checks of its pulls.
     pub(super) status: OnceLock<StatusHandle>,
+    opened: Instant,
 }
 
 impl Socket {
@@ -81,6 +82,7 @@ impl Socket {
             up,
             down,
             status: OnceLock::new(),
+            opened: Instant::now(),
         });
         tokio::spawn(Arc::clone(&socket).rise(rising));
         tokio::spawn(Arc::clone(&socket).fall(falling));
@@ -172,6 +174,10 @@ impl Socket {
         if lane.gate == "shut" {
             let why = lane.gate_reason.unwrap_or_default();
             self.net.world.breach(0, format!("I6: {} pulls while its gate is shut ({why})", self.life.name));
+        }
+        if locked(&self.net.server).is_tracker_full_since(self.opened) {
+            let what = format!("I15: {} pulls although the tracker has long been full", self.life.name);
+            self.net.world.breach(0, what);
         }
         if batch.saturating_add(u64::from(lane.in_flight)) > u64::from(lane.slots) {
             let what = format!("I7: {} pulls {batch}, holds {} of {}", self.life.name, lane.in_flight, lane.slots);

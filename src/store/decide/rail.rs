@@ -356,19 +356,19 @@ impl Group<'_> {
         let longest = SignedDuration::try_from(longest).unwrap_or(SignedDuration::MAX);
         heard::not_found(with.ticket, &mut slot);
         let asked_at = self.asked_at(asked);
-        let mut counted = false;
         for attempt in &mut slot.row.tries {
             let old = asked_at.duration_since(attempt.started_at) > longest;
             if old && attempt.ended.is_none() && attempt.leg == with.ticket.leg && attempt.not_found < NOT_FOUND_ENOUGH
             {
                 attempt.not_found = attempt.not_found.saturating_add(1);
                 attempt.dirty = true;
-                counted = true;
             }
         }
         let verdict = match with.asked {
+            // Also where nothing was left to be counted: the rail had not taken what was sent again, and a delivery that
+            // wants another rail only comes by here.
             Asked::Valid(payment)
-                if counted && slot.row.state == State::Open && all_resendable(&slot.row) && !self.expired(payment) =>
+                if slot.row.state == State::Open && all_resendable(&slot.row) && !self.expired(payment) =>
             {
                 self.attempt(with.origin, Arc::clone(&with.ticket.rail), with.ticket.leg, &mut slot)
             }

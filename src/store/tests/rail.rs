@@ -264,6 +264,10 @@ async fn what_one_rail_does_not_know_is_not_sent_to_another(home: Home) {
     for route in [Route::Rail { name: "other", leg: 0 }, Route::Book] {
         let left = doubt(open(&store, 1, wish.valid(), route).await);
         assert_eq!((left.rail(), left.attempt()), ("swift", 1));
+        // Nor is it left in doubt for ever: not found once more, it is sent again where it was.
+        let (order, again) = intent(resume(&store, left, Finding::NotFound).await).dispatch();
+        assert_eq!((again.rail(), order.key()), ("swift", &RailKey::of(&wish.id, 0)));
+        assert!(matches!(conclude(&store, again, Answer::NotSent(NotSent::Pool)).await, Concluded::Released));
     }
     assert_eq!(intent(open(&store, 1, wish.valid(), RAIL).await).rail(), "swift");
 }
