@@ -38,7 +38,7 @@ pub struct BenchArgs {
     /// Stop after so many are settled [default: all]
     #[arg(long, value_name = "N")]
     settle: Option<u64>,
-    /// Events held at once [default: 512; with --fleet 16 for each worker]
+    /// Events held at once [default: 512; with --fleet 8 for each worker]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     in_flight: Option<u16>,
     /// Measure this store alone, without a broker, beside plain SQL on the same server
@@ -77,7 +77,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(global: &Global, args: BenchArgs) -> Result<Exit, Failure> {
     if args.fleet {
-        return fleet::run(global, args.payments.unwrap_or(8_000), args.in_flight.unwrap_or(16)).await;
+        return fleet::run(global, args.payments.unwrap_or(8_000), args.in_flight.unwrap_or(8)).await;
     }
     let (payments, in_flight) = (args.payments.unwrap_or(200_000), args.in_flight.unwrap_or(512));
     if let Some(Alone::Postgres) = args.store {
