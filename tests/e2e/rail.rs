@@ -147,6 +147,14 @@ impl Ledger {
         self.calls(payment).iter().filter(|call| call.asked == asked).count()
     }
 
+    /// Whether it was asked about while it had not been settled: ahead of its last submission. One that is settled may be
+    /// asked about whenever the rail is probed.
+    pub(crate) fn doubted(&self, payment: &str) -> bool {
+        let calls = self.calls(payment);
+        let last = calls.iter().rposition(|call| call.asked == Asked::Submit).unwrap_or(calls.len());
+        calls.iter().take(last).any(|call| call.asked == Asked::Inquire)
+    }
+
     /// The keys under which it was submitted, in their order.
     pub(crate) fn submitted(&self, payment: &str) -> Vec<String> {
         self.calls(payment).into_iter().filter(|call| call.asked == Asked::Submit).map(|call| call.key).collect()
